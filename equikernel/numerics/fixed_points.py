@@ -1,0 +1,175 @@
+"""All solutions of the scalar equation T(q) = q, T(q) = sigma_a2 V(sqrt q) + sigma_b2 tau0^2, in a scanned interval."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import scipy.optimize
+
+from equikernel.errors import AccuracyError, ConvergenceError
+from equikernel.numerics.moments import gaussian_moments, quick_moments
+from equikernel.theory.activation import Activation
+from equikernel.theory.equations import fixed_point_map, fixed_point_slope
+from equikernel.theory.models import DEQ
+from equikernel.theory.multiprecision import mp_arithmetic
+
+__all__ = ["FixedPoint", "FixedPointScan", "polish", "scan_fixed_points"]
+
+_RATIO = 1.25  # neighbouring grid points of the scan, as variances
+_SPAN = 1e8  # the scan ends at this multiple of sigma_b2 tau0^2
+_TANGENT = 1e-11  # |q - T(q)|/q at an extremum below which a double root cannot be excluded in float64
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """A solution q = tau^2 (a variance) of T(q) = q and the slope T'(q) = sigma_a2 h there."""
+
+    q: float
+    slope: float
+
+    @property
+    def stable(self) -> bool:
+        """Whether the iteration q <- T(q) is attracted: |T'(q)| < 1."""
+        return abs(self.slope) < 1.0
+
+
+@dataclass(frozen=True)
+class FixedPointScan:
+    """Every fixed point found on [lower, upper], in increasing order.
+
+    Attributes:
+        points: simple fixed points.
+        tangent: variances at which q - T(q) touches zero to float64 accuracy (a double root, or none: undecided).
+        lower: sigma_b2 tau0^2; no fixed point lies below it.
+        upper: end of the scanned interval.
+        final_sign: sign of q - T(q) at ``upper``.
+    """
+
+    points: tuple[FixedPoint, ...]
+    tangent: tuple[float, ...]
+    lower: float
+    upper: float
+    final_sign: int
+
+    @property
+    def selected(self) -> FixedPoint | None:
+        """The smallest stable fixed point."""
+        return next((p for p in self.points if p.stable), None)
+
+
+class _Equation:
+    """F(q) = q - T(q) and F'(q) = 1 - sigma_a2 h in float64."""
+
+    def __init__(self, activation: Activation, sigma_a2: float, bias: float) -> None:
+        self.activation = activation
+        self.sigma_a2 = sigma_a2
+        self.bias = bias
+
+    def both(self, q: float) -> tuple[float, float]:
+        moments = quick_moments(self.activation, math.sqrt(q))
+        value = q - fixed_point_map(moments.V.value, self.sigma_a2, 1.0, self.bias)
+        return value, 1.0 - fixed_point_slope(moments.h.value, self.sigma_a2)
+
+    def value(self, q: float) -> float:
+        return self.both(q)[0]
+
+    def slope(self, q: float) -> float:
+        return self.both(q)[1]
+
+
+def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
+    """Locate the fixed points of T on [b, 1e8 b], b = sigma_b2 tau0^2.
+
+    q - T(q) and its derivative are taken on a grid of ratio 1.25 in q; sign changes are bracketed and solved by a
+    safeguarded Newton iteration, and between grid points where the derivative turns, the extremum is located so that
+    pairs of close roots are not missed. Not a proof: features of the activation narrower than the grid can hide roots.
+
+    Args:
+        deq: the network.
+        tau0: standard deviation of the data (tau0^2 is the mean squared norm of a sample).
+    """
+    sigma_a2 = float(deq.sigma_a2)
+    lower = float(deq.sigma_b2) * tau0 * tau0
+    equation = _Equation(deq.activation, sigma_a2, lower)
+    grid: list[tuple[float, float, float]] = []
+    q = lower
+    while q <= _SPAN * lower:
+        try:
+            grid.append((q, *equation.both(q)))
+        except AccuracyError:
+            break  # moments overflow: T(q) is far above q from here on
+        q *= _RATIO
+    if not grid:
+        equation.both(lower)
+    points: list[FixedPoint] = []
+    tangent: list[float] = []
+    for (qa, fa, da), (qb, fb, db) in itertools.pairwise(grid):
+        edges = [(qa, fa), (qb, fb)]
+        if da * db < 0 and fa * fb > 0 and da * fa < 0:
+            extremum = float(scipy.optimize.brentq(equation.slope, qa, qb, xtol=1e-14 * qb))
+            value = equation.value(extremum)
+            if abs(value) <= _TANGENT * extremum:
+                tangent.append(extremum)
+                continue
+            edges.insert(1, (extremum, value))
+        for (low, f_low), (high, f_high) in itertools.pairwise(edges):
+            if f_low * f_high < 0 or f_low == 0:
+                points.append(_solve(equation, low, high, f_low))
+    final_sign = 0 if not grid else (1 if grid[-1][1] > 0 else -1)
+    return FixedPointScan(tuple(points), tuple(tangent), lower, grid[-1][0], final_sign)
+
+
+def _solve(equation: _Equation, low: float, high: float, f_low: float) -> FixedPoint:
+    """Newton's iteration kept inside a bracket by bisection."""
+    q = low if f_low == 0 else 0.5 * (low + high)
+    for _ in range(200):
+        value, slope = equation.both(q)
+        if value == 0:
+            break
+        if (value < 0) == (f_low < 0):
+            low = q
+        else:
+            high = q
+        candidate = q - value / slope if slope != 0 else low
+        if not low < candidate < high:
+            candidate = 0.5 * (low + high)
+        if abs(candidate - q) <= 2.0**-52 * q:
+            q = candidate
+            break
+        q = candidate
+    return FixedPoint(q, 1.0 - equation.slope(q))
+
+
+def polish(deq: DEQ, tau0: Any, start: float, digits: int) -> Any:
+    """Newton's iteration in mpmath from a float64 solution, doubling the digits each step.
+
+    Returns:
+        q with relative error about 10^-digits, as a number of ``mp_arithmetic(digits + 10)``.
+
+    Raises:
+        ConvergenceError: the last step did not settle (a nearly double root).
+    """
+    q: Any = start
+    work = 15
+    step = math.inf
+    for _ in range(60):
+        work = min(2 * work, digits + 10)
+        arithmetic = mp_arithmetic(work)
+        q = arithmetic.number(q)
+        sigma_a2 = arithmetic.number(deq.sigma_a2)
+        tau02 = arithmetic.number(tau0) ** 2
+        moments = gaussian_moments(deq.activation, arithmetic.context.sqrt(q), work)
+        value = q - fixed_point_map(moments.V.value, sigma_a2, arithmetic.number(deq.sigma_b2), tau02)
+        slope = 1 - fixed_point_slope(moments.h.value, sigma_a2)
+        change = value / slope
+        q = q - change
+        step = abs(change) / q
+        if work == digits + 10 and step <= arithmetic.context.mpf(10) ** (-(digits + 2)):
+            return q
+    raise ConvergenceError(
+        f"Newton's iteration for tau of {deq.activation.name} stalled at relative step {float(step):.2g}; "
+        "the fixed point is nearly double: change sigma_a2 slightly, or ask for fewer digits"
+    )

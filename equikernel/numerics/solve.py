@@ -1,0 +1,241 @@
+"""``solve``: the fixed point and the coefficients of the high-dimensional CK and NTK of a DEQ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from equikernel.errors import InputError, NoFixedPointError, SolutionError, UnstableError
+from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, polish, scan_fixed_points
+from equikernel.numerics.moments import FLOAT64_DIGITS, Moments, gaussian_moments, require_derivative
+from equikernel.theory.equations import (
+    ImplicitNTK,
+    fixed_point_map,
+    gain_linear,
+    implicit_ck_coefficients,
+    implicit_ntk_coefficients,
+)
+from equikernel.theory.models import DEQ, exact_number, require_trained
+from equikernel.theory.multiprecision import mp_arithmetic
+
+__all__ = ["COEFFICIENTS", "Solution", "format_number", "solve"]
+
+MAX_DIGITS = 1000
+COEFFICIENTS = (
+    "tau",
+    "q",
+    "gamma2",
+    "lambda1",
+    "alpha1",
+    "alpha2",
+    "alpha3",
+    "alpha4",
+    "beta1",
+    "beta2",
+    "beta3",
+    "kappa2",
+)
+_LATEX = {
+    "tau": r"\tau_*",
+    "q": r"\tau_*^2",
+    "gamma2": r"\gamma^2",
+    "lambda1": r"\lambda_1",
+    "kappa2": r"\kappa^2",
+    **{f"alpha{k}": rf"\alpha_{k}" for k in range(1, 5)},
+    **{f"beta{k}": rf"\beta_{k}" for k in range(1, 4)},
+}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The solution of the four equations and everything that follows from it (theory, sections 2-4).
+
+    Numbers are floats up to 15 digits and mpmath numbers above. tau is a standard deviation; q, gamma2 and kappa2 are
+    variances. ``None`` stands for a coefficient that was not computed (a failed solve, returned with ``throw=False``).
+
+    Attributes:
+        residual: |q - T(q)|/q, recomputed with other nodes and at least 15 more digits.
+        status: "solved", or the sentence of the error.
+        other_fixed_points: the remaining solutions of T(q) = q found, as variances, with their stability.
+        moments: the Gaussian moments at tau, with error bounds and provenance.
+    """
+
+    deq: DEQ
+    tau0: Fraction
+    digits: int
+    trained: str
+    status: str
+    tau: Any = None
+    q: Any = None
+    gamma2: Any = None
+    lambda1: Any = None
+    alpha1: Any = None
+    alpha2: Any = None
+    alpha3: Any = None
+    alpha4: Any = None
+    beta1: Any = None
+    beta2: Any = None
+    beta3: Any = None
+    kappa2: Any = None
+    residual: float | None = None
+    other_fixed_points: tuple[FixedPoint, ...] = ()
+    moments: Moments | None = None
+
+    @property
+    def solved(self) -> bool:
+        """Whether every coefficient is there."""
+        return self.status == "solved"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; numbers with more than 17 digits are strings."""
+        result: dict[str, Any] = {
+            "activation": self.deq.activation.name,
+            "sigma_a2": float(self.deq.sigma_a2),
+            "sigma_b2": float(self.deq.sigma_b2),
+            "tau0": float(self.tau0),
+            "digits": self.digits,
+            "trained": self.trained,
+        }
+        result |= {name: format_number(getattr(self, name), self.digits) for name in COEFFICIENTS}
+        result["residual"] = self.residual
+        result["status"] = self.status
+        result["other_fixed_points"] = [
+            {"q": p.q, "slope": p.slope, "stable": p.stable} for p in self.other_fixed_points
+        ]
+        if self.moments is not None:
+            result["moments"] = {
+                name: {"value": format_number(m.value, self.digits), "error": m.error, "provenance": m.provenance}
+                for name, m in self.moments.items()
+            }
+        return result
+
+    def to_latex(self) -> str:
+        """A booktabs table of the coefficients."""
+        rows = [
+            rf"${_LATEX[name]}$ & {format_number(getattr(self, name), self.digits)} \\"
+            for name in COEFFICIENTS
+            if getattr(self, name) is not None
+        ]
+        return "\n".join([r"\begin{tabular}{ll}", r"\toprule", *rows, r"\bottomrule", r"\end{tabular}"])
+
+
+def format_number(value: Any, digits: int) -> Any:
+    """A JSON-able number: a float up to 17 digits, a decimal string above."""
+    if value is None:
+        return None
+    return float(value) if digits <= 17 else mpmath.nstr(value, digits, strip_zeros=False)
+
+
+def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, throw: bool = True) -> Solution:
+    """Solve the four equations of a DEQ and its NTK coefficients.
+
+    The fixed point is located by a scan in float64, of several the smallest stable one is taken (the others are
+    named), and it is refined by Newton's iteration. Accuracy: ``digits`` significant digits (15: about 1e-14 relative).
+
+    Args:
+        deq: the network; its sigmas are variances.
+        tau0: standard deviation of the data; a float is the decimal it prints as.
+        digits: 1 to 1000. Up to 15 the arithmetic is float64, above mpmath.
+        trained: which parameters the NTK trains: "a", "aA" or "aAB".
+        throw: with False, a problem without solution is returned with its sentence in ``status``.
+
+    Raises:
+        InputError: arguments out of range; an activation with jumps and trained other than "a".
+        NoFixedPointError: T(q) = q has no stable solution.
+        UnstableError: sigma_a2 v >= 1 (the NTK diverges) or sigma_a2 d1^2 >= 1.
+        AccuracyError, ConvergenceError: the digits asked for were not reached.
+    """
+    require_trained(trained)
+    tau0 = exact_number(tau0, "tau0", positive=True)
+    if isinstance(digits, bool) or not isinstance(digits, int) or not 1 <= digits <= MAX_DIGITS:
+        raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")
+    if trained != "a":
+        require_derivative(deq.activation)
+    partial: dict[str, Any] = {}
+    try:
+        scan = scan_fixed_points(deq, float(tau0))
+        selected = _select(deq, scan)
+        partial["other_fixed_points"] = tuple(p for p in scan.points if p is not selected)
+        _compute(deq, tau0, digits, trained, selected, partial)
+    except SolutionError as error:
+        if throw:
+            raise
+        return Solution(deq, tau0, digits, trained, str(error), **partial)
+    return Solution(deq, tau0, digits, trained, "solved", **partial)
+
+
+def _select(deq: DEQ, scan: FixedPointScan) -> FixedPoint:
+    selected = scan.selected
+    if selected is not None:
+        return selected
+    name, a2 = deq.activation.name, float(deq.sigma_a2)
+    if scan.points:
+        found = ", ".join(f"q = {p.q:.6g} with sigma_a2*h = {p.slope:.4g}" for p in scan.points)
+        raise UnstableError(
+            f"every fixed point of {name} at sigma_a2 = {a2:g} is unstable ({found}; stable needs |sigma_a2*h| < 1); "
+            "reduce sigma_a2"
+        )
+    touching = "".join(f"; q - T(q) touches zero near q = {q:.6g} (a double root, undecided)" for q in scan.tangent)
+    raise NoFixedPointError(
+        f"no fixed point: T(q) = q has no solution for {name} with sigma_a2 = {a2:g} "
+        f"on [{scan.lower:.4g}, {scan.upper:.4g}]{touching}; reduce sigma_a2, or sigma_b2*tau0^2"
+    )
+
+
+def _compute(
+    deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPoint, result: dict[str, Any]
+) -> None:
+    """Fill ``result`` with the fields of the Solution, in the order they become known."""
+    q: Any
+    number: Any
+    if digits <= FLOAT64_DIGITS:
+        # two more Newton steps in 30 digits: a float64 residual is only good to a few units of the last place
+        q, number = float(polish(deq, tau0, point.q, 20)), float
+        tau = q**0.5
+    else:
+        q = polish(deq, tau0, point.q, digits)
+        number = mp_arithmetic(digits + 10).number
+        tau = mp_arithmetic(digits + 10).context.sqrt(q)
+    moments = gaussian_moments(deq.activation, tau, digits if digits <= FLOAT64_DIGITS else digits + 5)
+    sigma_a2, sigma_b2, tau02 = number(deq.sigma_a2), number(deq.sigma_b2), number(tau0) ** 2
+    V, d1, d2, h = (m.value for m in (moments.V, moments.d1, moments.d2, moments.h))
+    result |= {"q": q, "tau": tau, "moments": moments, "residual": _residual(deq, tau0, q, digits)}
+    if gain_linear(d1, sigma_a2) <= 0:
+        raise UnstableError(
+            f"sigma_a2*d1^2 = {float(sigma_a2 * d1 * d1):.6g} >= 1 at the fixed point of {deq.activation.name}: "
+            "inner products are amplified without bound and lambda1 has no meaning; reduce sigma_a2"
+        )
+    ck = implicit_ck_coefficients(V, d1, d2, h, sigma_a2, sigma_b2)
+    result |= {f.name: getattr(ck, f.name) for f in fields(ck)}
+    if trained == "a":
+        ntk = ImplicitNTK(ck.alpha1, ck.alpha2, ck.alpha3, ck.gamma2)
+    else:
+        v = moments.v.value
+        if sigma_a2 * v >= 1:
+            raise UnstableError(
+                f"sigma_a2*v = {float(sigma_a2 * v):.6g} >= 1 at the fixed point of {deq.activation.name} "
+                "(the chaotic phase: identical inputs separate and the neural tangent kernel diverges); "
+                'reduce sigma_a2, or ask for the conjugate kernel alone (trained="a")'
+            )
+        ntk = implicit_ntk_coefficients(
+            ck, d1, d2, v, sigma_a2, sigma_b2, tau02, train_input=trained == "aAB"
+        )
+    result |= {f.name: getattr(ntk, f.name) for f in fields(ntk)}
+
+
+def _residual(deq: DEQ, tau0: Fraction, q: Any, digits: int) -> float:
+    """|q - T(q)|/q with 17 more digits than asked for, hence with nodes that the solve did not use."""
+    check = digits + 17
+    arithmetic = mp_arithmetic(check)
+    q = arithmetic.number(q)
+    moments = gaussian_moments(deq.activation, arithmetic.context.sqrt(q), check)
+    T = fixed_point_map(
+        moments.V.value,
+        arithmetic.number(deq.sigma_a2),
+        arithmetic.number(deq.sigma_b2),
+        arithmetic.number(tau0) ** 2,
+    )
+    return float(abs(q - T) / q)

@@ -1,0 +1,296 @@
+"""``Activation``: one object from which every arithmetic's function, derivative and LaTeX are derived."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import mpmath
+import sympy as sp
+
+from equikernel.arithmetics import ARITHMETICS
+from equikernel.errors import ActivationError, InputError
+from equikernel.theory.grammar import parse
+from equikernel.theory.multiprecision import mp_arithmetic
+from equikernel.theory.piecewise import Piece, PiecewiseProgram, check_domain, smooth_pieces, value_at
+from equikernel.theory.program import X
+from equikernel.theory.registry import lookup, names
+from equikernel.theory.roots import Breakpoint, compiled
+
+__all__ = ["Activation", "Growth", "activation", "registry_names"]
+
+_FAILURES = (ValueError, ZeroDivisionError, OverflowError)
+_PARITY_DIGITS = 340  # above the grammar's smallest literal, 1e-300
+
+
+@dataclass(frozen=True)
+class Growth:
+    """log|phi(x)| <= rate*|x| + degree*log|x| + O(1), estimated at large |x|; rate > 0 means exponential growth."""
+
+    rate: float
+    degree: float
+
+
+class Activation:
+    """An activation function, given by a SymPy expression in the real symbol ``x``.
+
+    Attributes:
+        name: the registry name or the text it was made from.
+        expr: the expression as given.
+        pieces: smooth expressions between the breakpoints, left to right.
+        breakpoints: where phi or a derivative of phi is not smooth, in increasing order.
+        jumps: the breakpoints at which phi itself jumps.
+        parity: "even", "odd" or None.
+        growth: growth at infinity.
+
+    Raises:
+        ActivationError: constant, complex or undefined on part of the line, infinitely many breakpoints, an
+            unsupported function, or growth like exp(x^2), for which Gaussian moments do not exist.
+    """
+
+    def __init__(self, expr: sp.Expr, name: str | None = None) -> None:
+        expr = _exact(sp.sympify(expr))
+        _check_symbols(expr)
+        self.expr = expr
+        self.name = name or str(expr)
+        self.pieces: tuple[Piece, ...] = smooth_pieces(expr)
+        if len(self.pieces) == 1 and not self.pieces[0].expr.has(X):
+            raise ActivationError(
+                f"the activation {self.name} is the constant {self.pieces[0].expr}: its kernels vanish; "
+                "an activation must depend on x"
+            )
+        for piece in self.pieces:
+            check_domain(piece)
+        self.growth = _growth(self.program)
+
+    def __repr__(self) -> str:
+        return f"activation({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Activation) and self.expr == other.expr
+
+    def __hash__(self) -> int:
+        return hash(self.expr)
+
+    def __call__(self, x: Any) -> Any:
+        """float64 values at ``x`` (scalar or array), relative error about 1e-13."""
+        return self.function("numpy")(x)
+
+    @cached_property
+    def breakpoints(self) -> tuple[Breakpoint, ...]:
+        return tuple(p.upper for p in self.pieces if p.upper is not None)
+
+    @cached_property
+    def program(self) -> PiecewiseProgram:
+        """phi as programs between breakpoints."""
+        values = tuple(value_at(self.expr, b) for b in self.breakpoints)
+        return PiecewiseProgram(self.breakpoints, tuple(compiled(p.expr) for p in self.pieces), values)
+
+    @cached_property
+    def derivative_program(self) -> PiecewiseProgram:
+        """phi' away from the breakpoints."""
+        return self.program.derivative()
+
+    @cached_property
+    def jumps(self) -> tuple[Breakpoint, ...]:
+        arithmetic = mp_arithmetic(60)
+        found = []
+        for k, at in enumerate(self.breakpoints):
+            point = at.value(arithmetic)
+            left = self.program.programs[k].run(arithmetic, point)
+            right = self.program.programs[k + 1].run(arithmetic, point)
+            if abs(left - right) > mpmath.mpf(10) ** -40 * max(1, abs(left), abs(right)):
+                found.append(at)
+        return tuple(found)
+
+    @cached_property
+    def has_square_integrable_derivative(self) -> bool:
+        """Whether E[phi'(tau xi)^2] is finite: no jumps, and phi' grows slower than |x - b|^(-1/2) at a breakpoint b."""
+        return not self.jumps and not any(self._steep(k) for k in range(len(self.breakpoints)))
+
+    def _steep(self, k: int) -> bool:
+        arithmetic = mp_arithmetic(160)
+        c = arithmetic.context
+        point = self.breakpoints[k].value(arithmetic)
+        for program, side in ((self.derivative_program.programs[k], -1), (self.derivative_program.programs[k + 1], 1)):
+            sizes = [abs(program.run(arithmetic, point + side * c.mpf(10) ** -e)) for e in (40, 80)]
+            if min(sizes) > 0 and c.log10(sizes[1] / sizes[0]) / 40 > 0.499:
+                return True
+        return False
+
+    @cached_property
+    def parity(self) -> str | None:
+        """Even or odd, decided on the expressions, or numerically to 340 digits when they do not simplify."""
+        points = [float(b) for b in self.breakpoints]
+        if any(abs(a + b) > 1e-12 * max(1.0, abs(a)) for a, b in zip(points, reversed(points), strict=True)):
+            return None
+        for name, sign in (("even", 1), ("odd", -1)):
+            if all(
+                sp.expand(a.expr.subs(X, -X) - sign * b.expr) == 0
+                for a, b in zip(self.pieces, reversed(self.pieces), strict=True)
+            ):
+                return name
+        arithmetic = mp_arithmetic(_PARITY_DIGITS)
+        c = arithmetic.context
+        differences = {1: c.zero, -1: c.zero}
+        scale = c.zero
+        for k in range(1, 25):
+            x = c.sqrt(k) * c.mpf("0.37")
+            right, left = self.program.run(arithmetic, x), self.program.run(arithmetic, -x)
+            scale = max(scale, abs(right), abs(left))
+            for sign in differences:
+                differences[sign] = max(differences[sign], abs(left - sign * right))
+        for name, sign in (("even", 1), ("odd", -1)):
+            if differences[sign] <= scale * c.mpf(10) ** (30 - _PARITY_DIGITS):
+                return name
+        return None
+
+    def function(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
+        """phi as a function: "numpy" (float64, vectorised), "mpmath" (``digits=50``) or "torch".
+
+        Raises:
+            InputError: unknown arithmetic.
+        """
+        return self._lower(self.program, arithmetic, options)
+
+    def derivative(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
+        """phi' as a function; at a kink, the mean of the one-sided derivatives."""
+        return self._lower(self.derivative_program, arithmetic, options)
+
+    @lru_cache(maxsize=32)  # noqa: B019 - activations are few and live as long as the process
+    def _cached(self, derivative: bool, arithmetic: str, options: tuple[tuple[str, Any], ...]) -> Callable[[Any], Any]:
+        module, factory = ARITHMETICS[arithmetic]
+        program = self.derivative_program if derivative else self.program
+        made: Callable[[Any], Any] = getattr(importlib.import_module(module), factory)(program, **dict(options))
+        return made
+
+    def _lower(self, program: PiecewiseProgram, arithmetic: str, options: dict[str, Any]) -> Callable[[Any], Any]:
+        if arithmetic not in ARITHMETICS:
+            known = ", ".join(sorted(ARITHMETICS))
+            raise InputError(f"unknown arithmetic {arithmetic!r}: expected one of {known}")
+        return self._cached(program is self.derivative_program, arithmetic, tuple(sorted(options.items())))
+
+    def scaled(self, factor: sp.Expr) -> Activation:
+        """The activation x -> phi(factor * x)."""
+        return Activation(self.expr.subs(X, factor * X))
+
+    def latex(self) -> str:
+        """phi(x) as LaTeX."""
+        return str(sp.latex(self.expr))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name, expression, breakpoints, jumps, parity and LaTeX, as plain JSON types."""
+        return {
+            "name": self.name,
+            "expression": str(self.expr),
+            "latex": self.latex(),
+            "breakpoints": [str(b.to_sympy()) for b in self.breakpoints],
+            "jumps": [str(b.to_sympy()) for b in self.jumps],
+            "parity": self.parity,
+        }
+
+
+def _exact(expr: sp.Expr) -> sp.Expr:
+    """Floats replaced by the decimal fractions they print as, before any algebra touches them."""
+    return expr.xreplace({f: sp.Rational(str(f)) for f in expr.atoms(sp.Float)})
+
+
+def _check_symbols(expr: sp.Expr) -> None:
+    if not isinstance(expr, sp.Expr):
+        raise ActivationError(f"an activation must be an expression in x; got {expr!r}")
+    others = sorted(str(s) for s in expr.free_symbols - {X})
+    if others:
+        raise ActivationError(
+            f"an activation must depend on x alone; got the other symbol{'s' * (len(others) > 1)} {', '.join(others)}: "
+            "put numbers in their place"
+        )
+    if expr.has(sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo):
+        raise ActivationError(f"an activation must be real and finite; got {expr}, which has a complex or infinite part")
+
+
+def _growth(program: PiecewiseProgram) -> Growth:
+    """Growth at infinity from |phi| and |phi'| around |x| = 10^2, 10^3, 10^4.
+
+    Raises:
+        ActivationError: log|phi| grows like x^2 or faster.
+    """
+    arithmetic = mp_arithmetic(30)
+    c = arithmetic.context
+    slopes = program.derivative()
+    logs = []
+    for exponent in (2, 3, 4):
+        largest = c.zero
+        for k in range(6):
+            x = c.mpf(10) ** exponent * (1 + k * c.mpf("0.0137"))
+            for signed in (x, -x):
+                try:
+                    sizes = [abs(p.run(arithmetic, signed)) for p in (program, slopes)]
+                except OverflowError:
+                    raise _too_fast() from None
+                except (ValueError, ZeroDivisionError):
+                    raise ActivationError(
+                        f"the activation is undefined at x = {c.nstr(signed, 6)}; it must be real and finite for every x"
+                    ) from None
+                largest = max(largest, *sizes)
+        logs.append(float(c.log(largest)) if largest > 0 else 0.0)
+    low, middle, high = (max(v, 0.0) for v in logs)
+    if high > 300.0 and middle > 0.0 and high / middle > 10.0**1.95:
+        raise _too_fast()
+    rate = max((high - middle) / 9000.0, 0.0)
+    if rate < 0.02 / 9.0:  # polynomial: the logarithm gains degree * log 10 a decade
+        return Growth(0.0, max((high - middle) / 2.302585, (middle - low) / 2.302585, 0.0))
+    return Growth(rate, 0.0)
+
+
+def _too_fast() -> ActivationError:
+    return ActivationError(
+        "the activation grows too fast: its Gaussian moments do not exist (growth like exp(x**2)); "
+        "at most exponential growth, exp(c*|x|), is allowed"
+    )
+
+
+def activation(spec: str | sp.Expr | Activation, name: str | None = None) -> Activation:
+    """An ``Activation`` from a registry name, a string of the safe grammar, or a SymPy expression in one symbol.
+
+    Strings never reach an evaluator: they are parsed by ``theory.grammar``. Decimal numbers are exact (0.1 is 1/10).
+
+    Args:
+        spec: ``"gelu"``, ``"x*tanh(log(1+exp(x)))"``, a SymPy expression, or an Activation (returned as it is).
+        name: how to call it in tables; by default the spec's text.
+
+    Raises:
+        ParseError: a string that is neither a name nor an expression of the grammar.
+        ActivationError: see ``Activation``.
+    """
+    if isinstance(spec, Activation):
+        return spec
+    if isinstance(spec, str):
+        return _from_text(spec, name)
+    if isinstance(spec, sp.Expr):
+        symbols = spec.free_symbols
+        if len(symbols) == 1 and X not in symbols:
+            symbol = next(iter(symbols))
+            if str(symbol) == "x":
+                spec = spec.subs(symbol, X)
+        return Activation(spec, name)
+    raise InputError(
+        f"an activation is a registry name, an expression string or a SymPy expression; got {type(spec).__name__}"
+    )
+
+
+@lru_cache(maxsize=256)
+def _from_text(text: str, name: str | None) -> Activation:
+    stripped = text.strip()
+    try:
+        entry = lookup(stripped)
+    except InputError:
+        return Activation(parse(text), name or stripped)
+    return Activation(entry.build(), name or entry.name)
+
+
+def registry_names() -> tuple[str, ...]:
+    """The names in the registry."""
+    return names()

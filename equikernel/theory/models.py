@@ -1,0 +1,132 @@
+"""Descriptions of networks: what they are, without how anything about them is computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from typing import Any
+
+import sympy as sp
+
+from equikernel.errors import InputError
+from equikernel.theory.activation import Activation, activation
+
+__all__ = ["DEQ", "TRAINED", "ExplicitNetwork", "Layer", "exact_number", "require_trained"]
+
+TRAINED = ("a", "aA", "aAB")
+
+
+def exact_number(value: Any, name: str, *, positive: bool = False) -> Fraction:
+    """A non-negative real parameter as an exact fraction: a float is the decimal it prints as (0.1 is 1/10).
+
+    Args:
+        value: int, float, Fraction, Decimal, SymPy Rational, or a string such as "0.2", "1/5", "2e-3".
+        name: how the error message calls it.
+        positive: whether zero is refused too.
+
+    Raises:
+        InputError: not a number, NaN, infinite, negative (or zero).
+    """
+    expected = f"{name} must be a {'positive' if positive else 'non-negative'} finite number; got {value!r}"
+    text = str(value).strip()
+    if isinstance(value, bool) or len(text) > 200:
+        raise InputError(expected)
+    if isinstance(value, sp.Rational):
+        number = Fraction(int(value.p), int(value.q))
+    else:
+        try:
+            if "/" in text:
+                top, bottom = text.split("/")
+                number = Fraction(Decimal(top)) / Fraction(Decimal(bottom))
+            else:
+                decimal = Decimal(text)
+                if not decimal.is_finite() or abs(decimal.adjusted()) > 300:
+                    raise InputError(expected)
+                number = Fraction(decimal)
+        except (InvalidOperation, ValueError, ZeroDivisionError, OverflowError):
+            raise InputError(expected) from None
+    if number < 0 or (positive and number == 0):
+        raise InputError(expected)
+    return number
+
+
+def require_trained(trained: str) -> str:
+    """One of "a" (readout), "aA" (readout and hidden weights), "aAB" (input weights too)."""
+    if trained not in TRAINED:
+        raise InputError(f"trained must be one of {', '.join(TRAINED)}; got {trained!r}")
+    return trained
+
+
+@dataclass(frozen=True)
+class DEQ:
+    """z = phi_c(sigma_a A z + sigma_b B x)/sqrt(m), A and B i.i.d. N(0, 1) (theory, section 1).
+
+    Args:
+        activation: anything ``equikernel.activation`` takes.
+        sigma_a2: hidden variance sigma_a^2 (a variance, not a standard deviation).
+        sigma_b2: input variance sigma_b^2.
+
+    Raises:
+        InputError: a variance that is negative, NaN or infinite; both zero; a bad activation.
+    """
+
+    activation: Activation
+    sigma_a2: Fraction = Fraction(1, 5)
+    sigma_b2: Fraction = Fraction(4, 5)
+
+    def __init__(
+        self, activation_: str | sp.Expr | Activation, sigma_a2: Any = Fraction(1, 5), sigma_b2: Any = Fraction(4, 5)
+    ) -> None:
+        object.__setattr__(self, "activation", activation(activation_))
+        object.__setattr__(self, "sigma_a2", exact_number(sigma_a2, "sigma_a2"))
+        object.__setattr__(self, "sigma_b2", exact_number(sigma_b2, "sigma_b2", positive=True))
+
+    def __repr__(self) -> str:
+        return f"DEQ({self.activation.name!r}, sigma_a2={self.sigma_a2}, sigma_b2={self.sigma_b2})"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an explicit network: x -> sigma(W x)/sqrt(d), sigma centred at its own input scale.
+
+    Attributes:
+        activation: sigma, uncentred.
+        params: the family's parameters, as decimal strings or floats, for display and saving.
+    """
+
+    activation: Activation
+    params: tuple[tuple[str, float], ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layer's expression and parameters as plain JSON types."""
+        return {"expression": str(self.activation.expr), "params": dict(self.params)}
+
+
+@dataclass(frozen=True)
+class ExplicitNetwork:
+    """L layers with weights i.i.d. N(0, 1) and inputs of mean squared norm tau0^2 (theory, section 1)."""
+
+    layers: tuple[Layer, ...]
+    tau0: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise InputError("an explicit network needs at least one layer; got none")
+        if not (math.isfinite(self.tau0) and self.tau0 > 0):
+            raise InputError(f"tau0 must be a positive finite number; got {self.tau0!r}")
+
+    @classmethod
+    def of(cls, *activations: str | sp.Expr | Activation, tau0: float = 1.0) -> ExplicitNetwork:
+        """A network from its activations, first layer first."""
+        return cls(tuple(Layer(activation(a)) for a in activations), tau0)
+
+    @property
+    def depth(self) -> int:
+        """The number of hidden layers."""
+        return len(self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: tau0 and the layers."""
+        return {"tau0": self.tau0, "layers": [layer.to_dict() for layer in self.layers]}

@@ -1,0 +1,150 @@
+"""mpmath as an arithmetic for programs: many digits, in private contexts, safe against runaway exponentials."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mpmath
+import sympy as sp
+
+__all__ = ["MpArithmetic", "mp_arithmetic", "sympy_to_mpf"]
+
+_HUGE_EXPONENT = 1e12  # exp of more than this is refused: the exponent alone would not fit in memory
+
+
+class MpArithmetic:
+    """mpmath numbers with ``digits`` significant digits in a context of their own (scalars)."""
+
+    def __init__(self, digits: int) -> None:
+        self.digits = digits
+        self.context = mpmath.MPContext()
+        self.context.dps = digits
+        self._constants: dict[sp.Expr, Any] = {}
+        c = self.context
+        scalar: dict[str, Callable[[Any], Any]] = {
+            "exp": self._exp,
+            "expm1": lambda u: c.expm1(u) if u < 1 else self._exp(u) - 1,
+            "log": lambda u: c.log(self._positive(u, "log")),
+            "log1p": lambda u: c.log1p(self._positive(1 + u, "log") - 1 if u < -0.5 else u),
+            "sqrt": lambda u: c.sqrt(u if u == 0 else self._positive(u, "sqrt")),
+            "sin": c.sin,
+            "cos": c.cos,
+            "tan": c.tan,
+            "sinh": lambda u: c.sinh(self._bounded(u)),
+            "cosh": lambda u: c.cosh(self._bounded(u)),
+            "tanh": lambda u: c.sign(u) if abs(u) > 10 * c.prec else c.tanh(u),
+            "sech2": self._sech2,
+            "atan": c.atan,
+            "asinh": c.asinh,
+            "erf": lambda u: c.sign(u) if abs(u) > 10 * c.prec else c.erf(u),
+            "erfc": self._erfc,
+            "sigmoid": self._sigmoid,
+            "softplus": lambda u: max(u, c.zero) + c.log1p(self._exp(-abs(u))),
+            "log_cosh": self._log_cosh,
+        }
+        self._scalar = scalar
+
+    def _bounded(self, u: Any) -> Any:
+        if abs(u) > _HUGE_EXPONENT:
+            raise OverflowError("exponential of a number above 1e12")
+        return u
+
+    def _positive(self, u: Any, name: str) -> Any:
+        if u <= 0:
+            raise ValueError(f"{name} of a number that is not positive")
+        return u
+
+    def _exp(self, u: Any) -> Any:
+        if u < -_HUGE_EXPONENT:
+            return self.context.zero
+        return self.context.exp(self._bounded(u))
+
+    def _sech2(self, u: Any) -> Any:
+        e = self._exp(-2 * abs(u))
+        return 4 * e / (1 + e) ** 2
+
+    def _erfc(self, u: Any) -> Any:
+        if abs(u) > 1e6:
+            return self.context.zero if u > 0 else 2 * self.context.one
+        return self.context.erfc(u)
+
+    def _sigmoid(self, u: Any) -> Any:
+        e = self._exp(-abs(u))
+        return (1 if u >= 0 else e) / (1 + e)
+
+    def _log_cosh(self, u: Any) -> Any:
+        c = self.context
+        if abs(u) < 1:
+            return c.log1p(2 * c.sinh(u / 2) ** 2)
+        return abs(u) + c.log1p(self._exp(-2 * abs(u))) - c.ln2
+
+    def number(self, value: Any) -> Any:
+        """An mpmath number from an int, a float (taken exactly), a string, a Fraction or a number of another context."""
+        if hasattr(value, "numerator") and not isinstance(value, int):
+            return self.context.mpf(value.numerator) / value.denominator
+        return self.context.mpf(value)
+
+    def constant(self, value: sp.Expr) -> Any:
+        if value not in self._constants:
+            self._constants[value] = sympy_to_mpf(value, self)
+        return self._constants[value]
+
+    def unary(self, name: str) -> Callable[[Any], Any]:
+        return self._scalar[name]
+
+    def add(self, a: Any, b: Any) -> Any:
+        return a + b
+
+    def mul(self, a: Any, b: Any) -> Any:
+        return a * b
+
+    def div(self, a: Any, b: Any) -> Any:
+        return a / b
+
+    def neg(self, a: Any) -> Any:
+        return -a
+
+    def powi(self, a: Any, n: int) -> Any:
+        return a**n
+
+    def powr(self, a: Any, exponent: Any) -> Any:
+        return a if a == 0 else self._positive(a, "a real power") ** exponent
+
+    def fill(self, x: Any, value: Any) -> Any:
+        return value
+
+    def piecewise(
+        self, x: Any, breaks: Sequence[Any], functions: Sequence[Callable[[Any], Any]], values: Sequence[Any]
+    ) -> Any:
+        for k, at in enumerate(breaks):
+            if x == at:
+                return values[k]
+            if x < at:
+                return functions[k](x)
+        return functions[-1](x)
+
+
+_LOCAL = threading.local()
+
+
+def mp_arithmetic(digits: int) -> MpArithmetic:
+    """The calling thread's mpmath arithmetic of ``digits`` digits (contexts are not shared between threads)."""
+    cache: dict[int, MpArithmetic] = _LOCAL.__dict__.setdefault("arithmetics", {})
+    if digits not in cache:
+        cache[digits] = MpArithmetic(digits)
+    return cache[digits]
+
+
+def sympy_to_mpf(value: sp.Expr, arithmetic: MpArithmetic) -> Any:
+    """An exact SymPy number, correctly to the arithmetic's precision."""
+    c = arithmetic.context
+    value = sp.sympify(value)
+    if value.is_Rational:
+        return c.mpf(int(value.p)) / int(value.q)
+    if value in (sp.oo, -sp.oo):
+        return c.inf if value is sp.oo else -c.inf
+    # maxn bounds SymPy's search for lost digits in nested constants
+    evaluated = value.evalf(arithmetic.digits + 10, maxn=4 * arithmetic.digits + 400)
+    return c.make_mpf(evaluated._mpf_)

@@ -1,0 +1,302 @@
+"""Breakpoints of an expression and its smooth pieces between them.
+
+Every switch (Abs, sign, Heaviside, Max, Min, Piecewise, and the conditions in them) is governed by the sign of a
+function of x. The zeros of those functions cut the line into intervals; on each, the branches are resolved at one
+sample point, and neighbours that turn out to be the same expression are joined again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath
+import sympy as sp
+from sympy.logic.boolalg import Boolean
+
+from equikernel.errors import ActivationError
+from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
+from equikernel.theory.program import Arithmetic, Program, X
+from equikernel.theory.roots import Breakpoint, compiled, evaluate, has_zero, real_zeros
+
+__all__ = ["Piece", "PiecewiseProgram", "check_domain", "smooth_pieces", "value_at"]
+
+_SWITCHES = (sp.Abs, sp.sign, sp.Heaviside, sp.Max, sp.Min, sp.Piecewise)
+_ZERO = mpmath.mpf(10) ** -45  # at 60 digits, smaller values at a computed breakpoint are zero
+_FAILURES = (ValueError, ZeroDivisionError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A smooth expression on the open interval (lower, upper); None stands for an infinite end."""
+
+    lower: Breakpoint | None
+    upper: Breakpoint | None
+    expr: sp.Expr
+
+    def contains(self, point: Any) -> bool:
+        """Whether an mpmath number lies strictly inside."""
+        arithmetic = mp_arithmetic(40)
+        return (self.lower is None or point > self.lower.value(arithmetic)) and (
+            self.upper is None or point < self.upper.value(arithmetic)
+        )
+
+
+@dataclass(frozen=True)
+class PiecewiseProgram:
+    """Programs between breakpoints, and the values at the breakpoints (functions of a multiprecision arithmetic)."""
+
+    breakpoints: tuple[Breakpoint, ...]
+    programs: tuple[Program, ...]
+    values: tuple[Callable[[MpArithmetic], Any], ...]
+
+    def run(self, arithmetic: MpArithmetic, x: Any) -> Any:
+        """The value at one multiprecision number."""
+        return arithmetic.piecewise(
+            x,
+            [b.value(arithmetic) for b in self.breakpoints],
+            [lambda u, p=p: p.run(arithmetic, u) for p in self.programs],
+            _Lazy(self.values, arithmetic),
+        )
+
+    def piece_functions(self, arithmetic: Arithmetic) -> list[Callable[[Any], Any]]:
+        """One function per piece, in any arithmetic."""
+        return [lambda u, p=p: p.run(arithmetic, u) for p in self.programs]
+
+    def derivative(self) -> PiecewiseProgram:
+        """The derivative away from the breakpoints; at a breakpoint, the mean of the two one-sided derivatives."""
+        programs = tuple(p.derivative() for p in self.programs)
+        values = tuple(
+            _mean_of_sides(programs[k], programs[k + 1], at) for k, at in enumerate(self.breakpoints)
+        )
+        return PiecewiseProgram(self.breakpoints, programs, values)
+
+
+class _Lazy:
+    """The values at the breakpoints, computed when indexed."""
+
+    def __init__(self, values: tuple[Callable[[MpArithmetic], Any], ...], arithmetic: MpArithmetic) -> None:
+        self.values = values
+        self.arithmetic = arithmetic
+
+    def __getitem__(self, index: int) -> Any:
+        return self.values[index](self.arithmetic)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def _mean_of_sides(left: Program, right: Program, at: Breakpoint) -> Callable[[MpArithmetic], Any]:
+    def mean(arithmetic: MpArithmetic) -> Any:
+        point = at.value(arithmetic)
+        try:
+            return (left.run(arithmetic, point) + right.run(arithmetic, point)) / 2
+        except _FAILURES:
+            return arithmetic.context.nan
+
+    return mean
+
+
+def smooth_pieces(expr: sp.Expr) -> tuple[Piece, ...]:
+    """The pieces of an expression, from left to right.
+
+    Raises:
+        ActivationError: a switch changes infinitely often, or a function is not supported.
+    """
+    points = _sorted_unique(_switch_points(expr))
+    edges: list[Breakpoint | None] = [None, *points, None]
+    pieces: list[Piece] = []
+    for lower, upper in zip(edges, edges[1:], strict=False):
+        resolved = _Resolver(_sample(lower, upper)).expression(expr)
+        if pieces and (pieces[-1].expr == resolved or sp.expand(pieces[-1].expr - resolved) == 0):
+            pieces[-1] = Piece(pieces[-1].lower, upper, pieces[-1].expr)
+        else:
+            pieces.append(Piece(lower, upper, resolved))
+    return tuple(pieces)
+
+
+def value_at(expr: sp.Expr, at: Breakpoint) -> Callable[[MpArithmetic], Any]:
+    """The value of the full expression at a breakpoint, branches decided there."""
+    resolved = _Resolver(at.value(mp_arithmetic(60)), at_zero=True).expression(expr)
+    program = compiled(resolved)
+    return lambda arithmetic: program.run(arithmetic, at.value(arithmetic))
+
+
+def check_domain(piece: Piece) -> None:
+    """Refuse a piece that is complex, undefined or unbounded somewhere on its closed interval.
+
+    Raises:
+        ActivationError: names the subexpression and the remedy.
+    """
+    for node in sp.preorder_traversal(piece.expr):
+        if not isinstance(node, sp.Expr) or not node.has(X):
+            continue
+        if isinstance(node, sp.log):
+            _require_positive(node, node.args[0], piece)
+        elif node.is_Pow and not node.exp.has(X):
+            if not node.exp.is_Integer:
+                _require_positive(node, node.base, piece)
+            elif node.exp.is_negative and has_zero(node.base, piece.contains):
+                raise _undefined(node, f"{node.base} vanishes there")
+        elif node.is_Pow:
+            _require_positive(node, node.base, piece)
+        elif isinstance(node, (sp.tan, sp.sec)) and has_zero(sp.cos(node.args[0]), piece.contains):
+            raise _undefined(node, "it has poles")
+        elif isinstance(node, (sp.coth, sp.csch, sp.cot, sp.csc)):
+            base = sp.sinh if isinstance(node, (sp.coth, sp.csch)) else sp.sin
+            if has_zero(base(node.args[0]), piece.contains):
+                raise _undefined(node, "it has poles")
+    for end in (piece.lower, piece.upper):
+        if end is None:
+            continue
+        try:
+            evaluate(piece.expr, end.value(mp_arithmetic(60)), 60)
+        except _FAILURES:
+            raise ActivationError(
+                f"the activation is undefined or unbounded next to x = {end.to_sympy()}, where it reads {piece.expr}; "
+                "an activation must have finite one-sided limits (write a removable singularity out with where)"
+            ) from None
+
+
+def _require_positive(node: sp.Expr, base: sp.Expr, piece: Piece) -> None:
+    if base.is_positive:
+        return
+    try:
+        sample = evaluate(base, _sample(piece.lower, piece.upper))
+    except _FAILURES:
+        sample = mpmath.mpf(-1)
+    if sample <= 0 or has_zero(base, piece.contains):
+        raise _undefined(node, f"{base} is not positive there")
+
+
+def _undefined(node: sp.Expr, why: str) -> ActivationError:
+    return ActivationError(
+        f"{node} is undefined on part of the real line ({why}); an activation must be real and finite for every x: "
+        "restrict it with where(...), or shift its argument"
+    )
+
+
+def _switch_points(expr: sp.Expr) -> Iterator[Breakpoint]:
+    for node in sp.preorder_traversal(expr):
+        for function in _switch_functions(node):
+            if not function.has(*_SWITCHES):
+                yield from real_zeros(function)
+                continue
+            for piece in smooth_pieces(function):
+                if piece.expr.has(X):
+                    for zero in real_zeros(piece.expr):
+                        if piece.contains(zero.value(mp_arithmetic(40))):
+                            yield zero
+                # the pieces of the switch function itself may jump across zero
+                if piece.upper is not None:
+                    yield piece.upper
+
+
+def _switch_functions(node: Any) -> list[sp.Expr]:
+    """The functions of x whose sign decides the branch taken at ``node``."""
+    if isinstance(node, (sp.Abs, sp.sign, sp.Heaviside)):
+        return [node.args[0]]
+    if isinstance(node, (sp.Max, sp.Min)):
+        args = list(node.args)
+        return [a - b for i, a in enumerate(args) for b in args[i + 1 :]]
+    if isinstance(node, sp.core.relational.Relational):
+        return [node.lhs - node.rhs]
+    return []
+
+
+def _sorted_unique(points: Iterator[Breakpoint]) -> list[Breakpoint]:
+    arithmetic = mp_arithmetic(60)
+    unique: list[tuple[Any, Breakpoint]] = []
+    for value, point in sorted(((p.value(arithmetic), p) for p in points), key=lambda pair: pair[0]):
+        if unique and abs(value - unique[-1][0]) <= _ZERO * max(1, abs(value)):
+            if unique[-1][1].exact is None and point.exact is not None:
+                unique[-1] = (value, point)
+            continue
+        unique.append((value, point))
+    return [point for _, point in unique]
+
+
+def _sample(lower: Breakpoint | None, upper: Breakpoint | None) -> Any:
+    """A point inside an interval that is a zero of nothing in particular."""
+    arithmetic = mp_arithmetic(60)
+    c = arithmetic.context
+    low = None if lower is None else lower.value(arithmetic)
+    high = None if upper is None else upper.value(arithmetic)
+    if low is None and high is None:
+        return c.mpf("0.5772156649")
+    if low is None:
+        return high - (1 + abs(high)) * c.mpf("0.618033988")
+    if high is None:
+        return low + (1 + abs(low)) * c.mpf("0.618033988")
+    return low + (high - low) * c.mpf("0.4142135623")
+
+
+class _Resolver:
+    """Replaces every switch by the branch taken at one point."""
+
+    def __init__(self, point: Any, *, at_zero: bool = False) -> None:
+        self.point = point
+        self.at_zero = at_zero
+
+    def sign(self, expr: sp.Expr) -> int:
+        """The sign of a resolved expression at the point; 0 only when it vanishes (identically, unless at_zero)."""
+        if not expr.has(X):
+            return int(sp.sign(expr))
+        value = evaluate(expr, self.point, 60)
+        if abs(value) > _ZERO:
+            return 1 if value > 0 else -1
+        if self.at_zero:
+            return 0
+        value = evaluate(expr, self.point, 400)  # a tiny value inside an interval is not a zero
+        return 0 if abs(value) < mpmath.mpf(10) ** -360 else (1 if value > 0 else -1)
+
+    def expression(self, expr: sp.Expr) -> sp.Expr:
+        if not expr.has(*_SWITCHES):
+            return expr
+        if isinstance(expr, sp.Piecewise):
+            for branch, condition in expr.args:
+                if self.truth(condition):
+                    return self.expression(branch)
+            raise ActivationError(
+                f"the activation has no value near x = {mpmath.nstr(self.point, 6)}: no branch of {expr} applies; "
+                "give the last branch the condition True"
+            )
+        args = [self.expression(a) for a in expr.args]
+        if isinstance(expr, sp.Abs):
+            return self.sign(args[0]) * args[0]
+        if isinstance(expr, sp.sign):
+            return sp.Integer(self.sign(args[0]))
+        if isinstance(expr, sp.Heaviside):
+            sign = self.sign(args[0])
+            return sp.Integer((sign + 1) // 2) if sign else args[1]
+        if isinstance(expr, (sp.Max, sp.Min)):
+            best = args[0]
+            for other in args[1:]:
+                sign = self.sign(other - best)
+                if sign > 0 if isinstance(expr, sp.Max) else sign < 0:
+                    best = other
+            return best
+        return expr.func(*args)
+
+    def truth(self, condition: Boolean) -> bool:
+        if condition in (sp.true, sp.false):
+            return bool(condition)
+        if isinstance(condition, sp.And):
+            return all(self.truth(c) for c in condition.args)
+        if isinstance(condition, sp.Or):
+            return any(self.truth(c) for c in condition.args)
+        if isinstance(condition, sp.Not):
+            return not self.truth(condition.args[0])
+        if not isinstance(condition, sp.core.relational.Relational):
+            raise ActivationError(f"the condition {condition} is not supported; use <, <=, >, >=, and, or, not")
+        sign = self.sign(self.expression(condition.lhs) - self.expression(condition.rhs))
+        outcomes: dict[type, bool] = {
+            sp.StrictGreaterThan: sign > 0,
+            sp.StrictLessThan: sign < 0,
+            sp.GreaterThan: sign >= 0,
+            sp.LessThan: sign <= 0,
+            sp.Equality: sign == 0,
+            sp.Unequality: sign != 0,
+        }
+        return outcomes[type(condition)]
