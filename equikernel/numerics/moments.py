@@ -104,26 +104,42 @@ class _Raw:
     errors: list[float]
 
 
-def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any) -> tuple[list[Any], list[float]]:
-    """The six trapezoidal sums and the sums of absolute values."""
+@dataclass(frozen=True)
+class _Sums:
+    """The six trapezoidal sums, the sums of absolute values, and what a relative error 1 in phi would do to each."""
+
+    values: list[Any]
+    sizes: list[float]
+    exposures: list[float]
+
+
+def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any) -> _Sums:
     xi = nodes.y / tau
     weight = nodes.dy * math_.exp(-(xi * xi) / 2) / (tau * math_.root_two_pi)
     alive = np.asarray(weight > 0, dtype=bool)
     xi, weight = xi[alive], weight[alive]
-    f = nodes.phi[alive] - shift
-    slope = nodes.slope[alive]
+    phi, slope = nodes.phi[alive], nodes.slope[alive]
+    f = phi - shift
     hermite2 = xi * xi - 1
     wf = weight * f
     wff = wf * f
     terms = [wf, wff, xi * wf, hermite2 * wf, hermite2 * wff, weight * slope * slope]
-    return [t.sum() for t in terms], [float(abs(t).sum()) for t in terms]
+    wp = weight * abs(phi)
+    wfp = 2 * wp * abs(f)
+    exposed = [wp, wfp, xi * wp, hermite2 * wp, hermite2 * wfp, terms[5]]
+    return _Sums(
+        [t.sum() for t in terms],
+        [float(abs(t).sum()) for t in terms],
+        [float(abs(t).sum()) for t in exposed],
+    )
 
 
 def _raw_moments(r: Rule, tau: Any, relative: float, noise: float) -> _Raw:
-    """Halve the step until the sums agree to ``relative`` of their absolute sums.
+    """Halve the step until the sums agree to ``relative`` of their absolute sums, or to rounding.
 
     The trapezoidal rule converges quadratically here (the error of a level is about the square of the one before), so
-    that the difference of the last two levels is a generous bound for the last one.
+    that the difference of the last two levels is a generous bound for the last one. ``noise`` is the relative rounding
+    of phi and of the weights.
 
     Raises:
         AccuracyError: no agreement at the last level, or overflow.
@@ -136,18 +152,19 @@ def _raw_moments(r: Rule, tau: Any, relative: float, noise: float) -> _Raw:
         nodes = r.nodes(tau, level)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if previous is None:
-                shift = _sums(nodes, tau, shift, r.math)[0][0]
-            values, sizes = _sums(nodes, tau, shift, r.math)
-        if not all(math.isfinite(s) for s in sizes[:count]):
+                shift = _sums(nodes, tau, shift, r.math).values[0]
+            sums = _sums(nodes, tau, shift, r.math)
+        if not all(math.isfinite(s) for s in sums.sizes[:count]):
             raise AccuracyError(
                 f"the Gaussian moments of {r.activation.name} at tau = {float(tau):.6g} overflow; reduce tau0 or the sigmas"
             )
+        values = sums.values[:count]
         if previous is not None:
-            gaps = [abs(a - b) for a, b in zip(values[:count], previous[:count], strict=True)]
-            if all(gap <= relative * size for gap, size in zip(gaps, sizes, strict=False)):
+            gaps = [float(abs(a - b)) for a, b in zip(values, previous, strict=True)]
+            rounding = [noise * (s + e) for s, e in zip(sums.sizes, sums.exposures, strict=True)]
+            if all(g <= relative * s + 2 * n for g, s, n in zip(gaps, sums.sizes, rounding, strict=False)):
                 r.remember_level(tau, level)
-                errors = [float(gap) + noise * size for gap, size in zip(gaps, sizes, strict=False)]
-                return _Raw(shift, values[:count], errors)
+                return _Raw(shift, values, [g + n for g, n in zip(gaps, rounding, strict=False)])
         previous = values
     raise not_converged(r.activation, tau, r.digits)
 

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def fixed_point_map(V: Any, sigma_a2: Any, sigma_b2: Any, tau02: Any) -> Any:
-    """T(q) = sigma_a2 V(q) + sigma_b2 tau0^2, whose fixed point is q* = tau*^2 ([Ling24], equation (1))."""
+    """T(q) = sigma_a2 V(q) + sigma_b2 tau0^2, whose fixed point is q* = tau*^2 ([Ling24])."""
     return sigma_a2 * V + sigma_b2 * tau02
 
 
@@ -68,7 +68,7 @@ class ImplicitNTK:
 
 
 def implicit_ck_coefficients(V: Any, d1: Any, d2: Any, h: Any, sigma_a2: Any, sigma_b2: Any) -> ImplicitCK:
-    """The four equations beyond q* ([Ling24], Theorem 1), with moments at tau*.
+    """The four equations beyond q* ([Ling24]), with moments at tau*.
 
     lambda1 = sigma_b2/(1 - sigma_a2 d1^2), alpha4 = sigma_b2/(1 - sigma_a2 h), alpha1 = d1^2 lambda1,
     alpha2 = d2^2 alpha4^2/(4 (1 - sigma_a2 d1^2)), alpha3 = d2^2 lambda1^2/(2 (1 - sigma_a2 d1^2)), gamma^2 = V.
@@ -89,7 +89,7 @@ def implicit_ck_coefficients(V: Any, d1: Any, d2: Any, h: Any, sigma_a2: Any, si
 def implicit_ntk_coefficients(
     ck: ImplicitCK, d1: Any, d2: Any, v: Any, sigma_a2: Any, sigma_b2: Any, tau02: Any, *, train_input: bool
 ) -> ImplicitNTK:
-    """beta1..beta3 and kappa^2 for trained readout and A ([Ling24], Theorem 2), plus B when ``train_input``.
+    """beta1..beta3 and kappa^2 for trained readout and A ([Ling24]), plus B when ``train_input``.
 
     With linear = 1 - sigma_a2 d1^2 and delta1 = sigma_a2 d2^2 lambda1: beta1 = alpha1/linear, beta2 = alpha2/linear,
     beta3 = (alpha3 + beta1 delta1)/linear, kappa^2 = gamma^2/(1 - sigma_a2 v). Training B adds sigma_b2 d1^2/linear to
@@ -109,7 +109,7 @@ def implicit_ntk_coefficients(
 
 
 def ntk_entry(G: Any, G_dot: Any, s: Any, sigma_a2: Any, sigma_b2: Any, trained: str) -> Any:
-    """One entry of the exact implicit NTK ([Feng23]; [Ling24], equation (5) for "aA").
+    """One entry of the exact implicit NTK ([Feng23]; "aA" is the implicit NTK of [Ling24]).
 
     a: G;  aA: G/(1 - sigma_a2 G_dot);  aAB: (G + sigma_b2 s G_dot)/(1 - sigma_a2 G_dot), with s = <x_i, x_j>.
     """
@@ -140,7 +140,7 @@ def explicit_input(tau02: Any) -> ExplicitState:
 
 
 def explicit_layer(s: ExplicitState, V: Any, d1: Any, d2: Any, h: Any, v: Any) -> ExplicitState:
-    """One layer of the explicit recursion ([Ling24], equations (11)-(14); [Gu22]), moments of sigma_l at tau_(l-1).
+    """One layer of the explicit recursion ([Ling24], [Gu22]), moments of sigma_l at tau_(l-1).
 
     alpha1 <- d1^2 alpha1, alpha2 <- d1^2 alpha2 + d2^2 alpha4^2/4, alpha3 <- d1^2 alpha3 + d2^2 alpha1^2/2,
     alpha4 <- h alpha4, beta1 <- alpha1' + d1^2 beta1, beta2 <- alpha2' + d1^2 beta2,

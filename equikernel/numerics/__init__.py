@@ -1,0 +1,1 @@
+"""equikernel.numerics, how it is evaluated: quadrature, fixed points, coefficients, exact kernels, designs."""

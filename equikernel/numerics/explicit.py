@@ -1,0 +1,71 @@
+"""The coefficients of an explicit network's high-dimensional kernels, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from equikernel.errors import InputError
+from equikernel.numerics.moments import FLOAT64_DIGITS, gaussian_moments, require_derivative
+from equikernel.theory.equations import ExplicitState, explicit_input, explicit_layer
+from equikernel.theory.models import ExplicitNetwork, exact_number
+from equikernel.theory.multiprecision import mp_arithmetic
+
+__all__ = ["ExplicitCoefficients", "explicit_coefficients"]
+
+
+@dataclass(frozen=True)
+class ExplicitCoefficients:
+    """Coefficients of an L-layer network (theory, section 5). tau2 = tau_L^2 and kappa2 are variances.
+
+    beta1, beta2, beta3 and kappa2 are None when the NTK was not asked for.
+    """
+
+    tau2: Any
+    alpha1: Any
+    alpha2: Any
+    alpha3: Any
+    alpha4: Any
+    beta1: Any
+    beta2: Any
+    beta3: Any
+    kappa2: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """Field name -> float."""
+        return {
+            f.name: None if getattr(self, f.name) is None else float(getattr(self, f.name)) for f in fields(self)
+        }
+
+
+def explicit_coefficients(net: ExplicitNetwork, digits: int = 15, *, ntk: bool = True) -> ExplicitCoefficients:
+    """Run the recursion of theory, section 5 ([Ling24], [Gu22]) on moments of ``digits`` digits.
+
+    Args:
+        net: the network; layer l is centred at its own input scale tau_(l-1).
+        digits: up to 15 in float64, above in mpmath.
+        ntk: whether the NTK's coefficients are wanted too (all layers trained, readout included).
+
+    Raises:
+        InputError: a layer with jumps when ``ntk`` is set.
+        AccuracyError: the moments of a layer did not converge.
+    """
+    if digits < 1:
+        raise InputError(f"digits must be positive; got {digits!r}")
+    number: Any = float if digits <= FLOAT64_DIGITS else mp_arithmetic(digits + 10).number
+    tau02 = number(exact_number(net.tau0, "tau0", positive=True)) ** 2
+    state = explicit_input(tau02)
+    for layer in net.layers:
+        if ntk:
+            require_derivative(layer.activation)
+        m = gaussian_moments(layer.activation, state.tau2**0.5, digits)
+        v = m.v.value if ntk else 0
+        state = explicit_layer(state, m.V.value, m.d1.value, m.d2.value, m.h.value, v)
+    return _finished(state, ntk)
+
+
+def _finished(state: ExplicitState, ntk: bool) -> ExplicitCoefficients:
+    values = {f.name: getattr(state, f.name) for f in fields(state)}
+    if not ntk:
+        values |= dict.fromkeys(("beta1", "beta2", "beta3", "kappa2"))
+    return ExplicitCoefficients(**values)

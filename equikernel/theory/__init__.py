@@ -1,0 +1,1 @@
+"""equikernel.theory, what is true: SymPy expressions and formulas. No arrays, no files."""

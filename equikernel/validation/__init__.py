@@ -1,0 +1,1 @@
+"""equikernel.validation, how it meets reality: data, torch networks, experiments, figures, tables, reports."""
