@@ -39,7 +39,7 @@ class ParseError(InputError):
 
 
 class ActivationError(InputError):
-    """An expression that is not a usable activation: constant, complex, undefined on part of the line, growing too fast."""
+    """Not a usable activation: constant, complex, undefined on part of the line, or growing too fast."""
 
 
 class DataError(InputError):

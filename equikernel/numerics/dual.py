@@ -48,13 +48,12 @@ def _grid(reach: float) -> FloatArray:
     return np.linspace(-reach, reach, 2 * math.ceil(reach / _PANEL) + 1)
 
 
-def pair_duals(
-    activation: Activation, centre: float, q_i: float, q_j: float, rho: float
-) -> tuple[float, float | None]:
+def pair_duals(activation: Activation, centre: float, q_i: float, q_j: float, rho: float) -> tuple[float, float | None]:
     """(E[phi_c(u) phi_c(v)], E[phi'(u) phi'(v)]) for one pair with variances q_i, q_j > 0 and correlation rho.
 
-    The second is None when phi' is not square integrable. Relative accuracy about 1e-14 of sqrt(E phi_c^2(u) E phi_c^2(v))
-    for activations whose features are wider than about 0.3 standard deviations of their argument.
+    The second is None when phi' is not square integrable. Accuracy about 1e-14 of
+    sqrt(E phi_c^2(u) E phi_c^2(v)) for activations whose features are wider than about 0.3 standard deviations of
+    their argument.
     """
     phi = activation.function("numpy", accurate=False)
     slope = activation.derivative("numpy", accurate=False) if activation.has_square_integrable_derivative else None

@@ -12,7 +12,7 @@ chi_i = t_a/sqrt(p) + psi_i,
     (V M V^T)_ij = a2 chi_i chi_j + a3 S_ab / p,
 
 which is how it is evaluated: the answer is symmetric to the bit and nothing larger than it is formed.
-Source: [Ling24], Theorems 1 and 2. S is not centred here, as it is in the code published with that paper: centring
+Source: [Ling24]. S is not centred here, as it is in the code published with that paper: centring
 leaves an error that does not vanish as p grows.
 """
 
@@ -21,28 +21,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from equikernel.errors import DataError, InputError
+from equikernel.numerics.class_statistics import ClassStatistics, class_statistics
+from equikernel.numerics.data import data_matrix, mean_scale
+from equikernel.numerics.solve import solve
+from equikernel.theory.models import DEQ
 
-__all__ = [
-    "ClassStatistics",
-    "EquivalentCoefficients",
-    "class_statistics",
-    "covariance_array",
-    "covariance_trace",
-    "data_matrix",
-    "equivalent_kernel",
-    "unbiased_trace_products",
-]
+__all__ = ["EquivalentCoefficients", "equivalent_ck", "equivalent_kernel", "equivalent_ntk"]
 
 Array = NDArray[np.float64]
 
-# Fewest samples from which tr(C^2) has an unbiased estimator without assuming a distribution: the U-statistic averages
-# over four distinct samples.
-_FEWEST_PER_CLASS = 4
 # Rows worked on at a time when the n x n answer is updated in place: the temporaries are this many rows, not n.
 _ROWS = 256
 
@@ -68,163 +61,6 @@ class EquivalentCoefficients:
             value = getattr(self, name)
             if not math.isfinite(value):
                 raise InputError(f"the coefficient {name!r} must be a finite number, got {value}")
-
-
-@dataclass(frozen=True, eq=False)
-class ClassStatistics:
-    """What the equivalents need to know of the classes, K of them, n samples.
-
-    Attributes:
-        index: (n,) the class of each sample, 0 ... K-1.
-        counts: (K,) the number of samples in each class.
-        trace_deviations: (K,) t_a = tr(C_a - C0)/sqrt(p).
-        trace_products: (K, K) S_ab = tr(C_a C_b)/p.
-        norm_residuals: (n,) psi_i = ||x_i - mu_a/sqrt(p)||^2 - tr(C_a)/p.
-        norm_deviations: (n,) chi_i = t_a/sqrt(p) + psi_i.
-    """
-
-    index: NDArray[np.intp]
-    counts: NDArray[np.intp]
-    trace_deviations: Array
-    trace_products: Array
-    norm_residuals: Array
-    norm_deviations: Array
-
-
-def data_matrix(X: ArrayLike, what: str = "X") -> Array:
-    """``X`` as a C-contiguous float64 matrix (n, p), samples in rows.
-
-    Raises:
-        DataError: not numeric (object and complex arrays included), not two-dimensional, empty, NaN or infinite.
-    """
-    try:
-        given = np.asarray(X)
-    except ValueError as error:  # a ragged nested list
-        raise DataError(f"{what} must be a matrix, samples in rows, got rows of unequal length") from error
-    if given.dtype.kind not in "biuf":
-        raise DataError(f"{what} must hold real numbers, got an array of type {given.dtype}: convert it first")
-    if given.ndim != 2:
-        raise DataError(
-            f"{what} must have two dimensions (n, p), samples in rows, got the shape {given.shape}: reshape it"
-        )
-    if 0 in given.shape:
-        raise DataError(f"{what} must hold at least one sample and one feature, got the shape {given.shape}")
-    matrix = np.ascontiguousarray(given, dtype=np.float64)
-    if not np.isfinite(matrix).all():
-        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-        raise DataError(f"{what} must be finite, got NaN or infinity in row {row}: remove or impute such samples")
-    return matrix
-
-
-def covariance_array(covariance: ArrayLike, p: int, what: str = "a covariance") -> Array:
-    """A covariance in the smallest form that says it: () for c I_p, (p,) for a diagonal, (p, p) dense.
-
-    Positivity is checked as far as it is free: the diagonal must be >= 0 (a factorisation is for those who need one).
-
-    Raises:
-        DataError: another shape, NaN, a negative variance, or a dense matrix that is not symmetric.
-    """
-    try:
-        array = np.asarray(covariance, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{what} must be a number, a diagonal ({p},) or a matrix ({p}, {p}) of real numbers") from error
-    if array.shape not in ((), (p,), (p, p)):
-        raise DataError(
-            f"{what} must be a number, a diagonal ({p},) or a matrix ({p}, {p}), got an array of shape {array.shape}"
-        )
-    if not np.isfinite(array).all():
-        raise DataError(f"{what} must be finite, got NaN or infinity")
-    lowest = float(np.min(np.diagonal(array) if array.ndim == 2 else array))
-    if lowest < 0:
-        raise DataError(f"{what} must have variances >= 0, got {lowest:g}")
-    # Rounding in a product such as A A^T leaves an asymmetry of a few p * eps of the largest entry.
-    if array.ndim == 2 and np.abs(array - array.T).max() > 8 * p * np.finfo(float).eps * np.abs(array).max():
-        raise DataError(f"{what} must be symmetric: pass (C + C.T)/2 if rounding is the cause")
-    return array
-
-
-def covariance_trace(covariance: Array, p: int) -> float:
-    """Trace of a covariance in any of the forms of ``covariance_array``."""
-    return float(p * covariance) if covariance.ndim == 0 else float(_diagonal(covariance).sum())
-
-
-def unbiased_trace_products(groups: Sequence[Array]) -> Array:
-    """Unbiased estimates of tr(A_a A_b), A_a the covariance of the rows of ``groups[a]``, means unknown.
-
-    Formula: with S_a the sample covariances (divisor N = n_a - 1), tr(S_a S_b) for a != b, by independence, and
-
-        N/(n (n-2) (n-3)) * [N (n-2) tr(S^2) + (tr S)^2 - n Q],    Q = sum_i ||x_i - xbar||^4 / N,    n = n_a,
-
-    for a = b, where tr(S^2) alone has a bias of about (tr A)^2/n, as large as tr(A^2) itself when n ~ p. It is the
-    U-statistic of Li & Chen (2012, Ann. Statist. 40, section 2) in the closed form of Himeno & Yamada (2014, J.
-    Multivariate Anal. 130): unbiased for every distribution with four moments, where the estimator of Bai & Saranadasa
-    (1996) needs normal data. An unbiased estimate of a positive number may come out negative when n_a is small, and
-    is left so.
-
-    Args:
-        groups: K matrices (n_a, p), n_a >= 4.
-
-    Returns:
-        (K, K), symmetric.
-
-    Raises:
-        DataError: a group has fewer than four rows.
-    """
-    for a, rows in enumerate(groups):
-        if len(rows) < _FEWEST_PER_CLASS:
-            raise DataError(
-                f"class {a} has {len(rows)} sample(s), but estimating tr(C^2) needs {_FEWEST_PER_CLASS} or more: give "
-                "means and covariances, add samples, or leave the labels out"
-            )
-    centred = [rows - rows.mean(axis=0) for rows in groups]
-    products = np.empty((len(groups), len(groups)))
-    for a, left in enumerate(centred):
-        n, divisor = len(left), len(left) - 1
-        inner = left @ left.T
-        squares = np.diagonal(inner)
-        square_trace = float(np.vdot(inner, inner)) / divisor**2
-        trace = float(squares.sum()) / divisor
-        fourth = float(np.vdot(squares, squares)) / divisor
-        products[a, a] = divisor / (n * (n - 2) * (n - 3)) * (divisor * (n - 2) * square_trace + trace**2 - n * fourth)
-        for b in range(a):
-            cross = left @ centred[b].T
-            products[a, b] = products[b, a] = float(np.vdot(cross, cross)) / (divisor * (len(centred[b]) - 1))
-    return products
-
-
-def class_statistics(
-    X: ArrayLike,
-    labels: ArrayLike,
-    *,
-    means: ArrayLike | None = None,
-    covariances: Sequence[ArrayLike] | Array | None = None,
-) -> ClassStatistics:
-    """The class statistics (t, S, psi) of the equivalents, from the population or estimated from the data.
-
-    With ``means`` and ``covariances`` the formulas of the module are evaluated as they stand. Without, tr(C_a) is
-    estimated with the divisor n_a - 1, S by ``unbiased_trace_products``, and psi by
-
-        psi_i = n_a/(n_a - 1) ||x_i - xbar_a||^2 - tr(C_a)/p,
-
-    where the factor makes up for the share of x_i in its own class mean: it would lower every psi_i by 1/n_a.
-
-    Args:
-        X: (n, p), x = (mu_a + C_a^{1/2} w)/sqrt(p).
-        labels: (n,) integers: rows of ``means`` and items of ``covariances`` if these are given, any values if not.
-        means: (K, p), the mu_a (not divided by sqrt(p)).
-        covariances: K items, each a number (c I_p), a diagonal (p,) or a matrix (p, p).
-
-    Raises:
-        DataError: shapes or labels that do not fit together, NaN, only one of means and covariances, a class of fewer
-            than four samples when its covariance must be estimated.
-    """
-    matrix = data_matrix(X)
-    values = _label_array(labels, len(matrix))
-    if (means is None) != (covariances is None):
-        raise DataError("give both means and covariances, or neither to have them estimated: got only one of the two")
-    if means is None or covariances is None:
-        return _estimated(matrix, values)
-    return _population(matrix, values, means, covariances)
 
 
 def equivalent_kernel(
@@ -270,7 +106,7 @@ def equivalent_kernel(
             ||x_i||^2 is not within a factor of two of tau0^2, about which the kernel is expanded.
         InputError: ``tau0`` is not a positive number.
 
-    Accuracy: ||K - Kbar|| = O(n^{-1/2}) in operator norm for n/p fixed ([Ling24], Theorems 1 and 2). The entries are
+    Accuracy: ||K - Kbar|| = O(n^{-1/2}) in operator norm for n/p fixed ([Ling24]). The entries are
     evaluated to a few ulp of the terms summed.
     """
     matrix = data_matrix(X)
@@ -315,81 +151,73 @@ def _second_order(
     return kernel
 
 
-def _estimated(matrix: Array, values: NDArray[np.int64]) -> ClassStatistics:
-    p = matrix.shape[1]
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    groups = [matrix[index == a] for a in range(len(counts))]
-    products = p * unbiased_trace_products(groups)
-    traces = np.empty(len(counts))
-    spread = np.empty(len(matrix))
-    for a, rows in enumerate(groups):
-        unbiased = _squared_distances(rows, rows.mean(axis=0)) * (len(rows) / (len(rows) - 1))
-        traces[a] = unbiased.mean()
-        spread[index == a] = unbiased
-    return _statistics(index, counts, p, traces, products, spread)
+def equivalent_ck(
+    X: ArrayLike,
+    deq: DEQ,
+    labels: ArrayLike | None = None,
+    *,
+    means: ArrayLike | None = None,
+    covariances: Sequence[ArrayLike] | Array | None = None,
+    tau0: Any = None,
+) -> Array:
+    """The high-dimensional equivalent of a DEQ's conjugate kernel on data: ``equivalent_kernel`` with its alphas.
+
+    Args:
+        X: (n, p), samples in rows.
+        deq: the network.
+        labels: (n,) integers; None for the label-free form.
+        means: (K, p) population means of the classes; None to estimate them from the labelled data.
+        covariances: K population covariances; None likewise.
+        tau0: a standard deviation; None means sqrt(mean ||x_i||^2).
+
+    Raises:
+        DataError, InputError: as ``equivalent_kernel``.
+        SolutionError: as ``solve``.
+    """
+    return _equivalent(X, deq, "a", labels, means, covariances, tau0)
 
 
-def _population(
-    matrix: Array, values: NDArray[np.int64], means: ArrayLike, covariances: Sequence[ArrayLike] | Array
-) -> ClassStatistics:
-    p = matrix.shape[1]
-    centres = data_matrix(means, "means")
-    forms = [covariance_array(item, p, f"the covariance of class {a}") for a, item in enumerate(covariances)]
-    if centres.shape != (len(forms), p):
-        raise DataError(
-            f"means must have the shape ({len(forms)}, {p}), a row for each covariance, got {centres.shape}"
-        )
-    if values.min() < 0 or values.max() >= len(forms):
-        raise DataError(
-            f"labels must lie in 0 ... {len(forms) - 1}, one class for each covariance, got "
-            f"{values.min()} ... {values.max()}"
-        )
-    traces = np.array([covariance_trace(form, p) / p for form in forms])
-    products = np.array([[_trace_product(left, right, p) / p for right in forms] for left in forms])
-    spread = np.empty(len(matrix))
-    for a in range(len(forms)):
-        members = values == a
-        spread[members] = _squared_distances(matrix[members], centres[a] / math.sqrt(p))
-    index = values.astype(np.intp)
-    return _statistics(index, np.bincount(index, minlength=len(forms)), p, traces, products, spread)
+def equivalent_ntk(
+    X: ArrayLike,
+    deq: DEQ,
+    labels: ArrayLike | None = None,
+    *,
+    trained: str = "aA",
+    means: ArrayLike | None = None,
+    covariances: Sequence[ArrayLike] | Array | None = None,
+    tau0: Any = None,
+) -> Array:
+    """The high-dimensional equivalent of a DEQ's neural tangent kernel; arguments as ``equivalent_ck``.
+
+    Args:
+        X: (n, p), samples in rows.
+        deq: the network.
+        labels: (n,) integers; None for the label-free form.
+        trained: "a", "aA" or "aAB".
+        means: (K, p) population means of the classes, or None.
+        covariances: K population covariances, or None.
+        tau0: a standard deviation; None means sqrt(mean ||x_i||^2).
+
+    Raises:
+        InputError: an activation with jumps when the NTK needs E[phi'^2].
+        DataError, SolutionError: as ``equivalent_ck``.
+    """
+    return _equivalent(X, deq, trained, labels, means, covariances, tau0)
 
 
-def _statistics(
-    index: NDArray[np.intp], counts: NDArray[np.intp], p: int, traces: Array, products: Array, spread: Array
-) -> ClassStatistics:
-    """From tr(C_a)/p, tr(C_a C_b)/p and the squared distances to the class means."""
-    deviations = traces - counts @ traces / len(index)
-    residuals = spread - traces[index]
-    return ClassStatistics(
-        index=index,
-        counts=counts,
-        trace_deviations=deviations * math.sqrt(p),
-        trace_products=products,
-        norm_residuals=residuals,
-        norm_deviations=deviations[index] + residuals,
+def _equivalent(
+    X: ArrayLike,
+    deq: DEQ,
+    trained: str,
+    labels: ArrayLike | None,
+    means: ArrayLike | None,
+    covariances: Sequence[ArrayLike] | Array | None,
+    tau0: Any,
+) -> Array:
+    matrix = data_matrix(X)
+    scale = mean_scale(matrix) if tau0 is None else tau0
+    solution = solve(deq, scale, trained=trained)
+    coefficients = EquivalentCoefficients(solution.beta1, solution.beta2, solution.beta3, solution.kappa2)
+    return equivalent_kernel(
+        matrix, coefficients, labels=labels, means=means, covariances=covariances, tau0=float(solution.tau0)
     )
-
-
-def _label_array(labels: ArrayLike, n: int) -> NDArray[np.int64]:
-    given = np.asarray(labels)
-    if given.shape != (n,):
-        raise DataError(f"labels must have the shape ({n},), one for each sample, got {given.shape}")
-    if given.dtype.kind not in "biu":
-        raise DataError(f"labels must be integers, got an array of type {given.dtype}: convert them first")
-    return given.astype(np.int64)
-
-
-def _squared_distances(rows: Array, centre: Array) -> Array:
-    difference = rows - centre
-    return np.asarray(np.einsum("ij,ij->i", difference, difference))
-
-
-def _diagonal(covariance: Array) -> Array:
-    return np.diagonal(covariance) if covariance.ndim == 2 else covariance
-
-
-def _trace_product(left: Array, right: Array, p: int) -> float:
-    """Trace of A B: entrywise for two dense (symmetric) matrices, on the diagonals if one of them has no more."""
-    if left.ndim == right.ndim == 2:
-        return float(np.vdot(left, right))
-    return float(np.sum(np.broadcast_to(_diagonal(left) * _diagonal(right), (p,))))

@@ -33,9 +33,7 @@ class ExplicitCoefficients:
 
     def to_dict(self) -> dict[str, Any]:
         """Field name -> float."""
-        return {
-            f.name: None if getattr(self, f.name) is None else float(getattr(self, f.name)) for f in fields(self)
-        }
+        return {f.name: None if getattr(self, f.name) is None else float(getattr(self, f.name)) for f in fields(self)}
 
 
 def explicit_coefficients(net: ExplicitNetwork, digits: int = 15, *, ntk: bool = True) -> ExplicitCoefficients:

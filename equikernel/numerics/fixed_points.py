@@ -10,13 +10,13 @@ from typing import Any
 import scipy.optimize
 
 from equikernel.errors import AccuracyError, ConvergenceError
-from equikernel.numerics.moments import gaussian_moments, quick_moments
+from equikernel.numerics.moments import multiprecision_moments, quick_moments
 from equikernel.theory.activation import Activation
 from equikernel.theory.equations import fixed_point_map, fixed_point_slope
 from equikernel.theory.models import DEQ
 from equikernel.theory.multiprecision import mp_arithmetic
 
-__all__ = ["FixedPoint", "FixedPointScan", "polish", "scan_fixed_points"]
+__all__ = ["FixedPoint", "FixedPointScan", "defect", "polish", "scan_fixed_points"]
 
 _RATIO = 1.25  # neighbouring grid points of the scan, as variances
 _SPAN = 1e8  # the scan ends at this multiple of sigma_b2 tau0^2
@@ -98,9 +98,12 @@ def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
     q = lower
     while q <= _SPAN * lower:
         try:
-            grid.append((q, *equation.both(q)))
+            value, slope = equation.both(q)
         except AccuracyError:
             break  # moments overflow: T(q) is far above q from here on
+        if not (math.isfinite(value) and math.isfinite(slope)):
+            break
+        grid.append((q, value, slope))
         q *= _RATIO
     if not grid:
         equation.both(lower)
@@ -143,6 +146,16 @@ def _solve(equation: _Equation, low: float, high: float, f_low: float) -> FixedP
     return FixedPoint(q, 1.0 - equation.slope(q))
 
 
+def defect(deq: DEQ, tau0: Any, q: Any, digits: int) -> tuple[Any, Any]:
+    """The defect q - T(q) and its derivative 1 - sigma_a2 h with ``digits`` working digits; q is taken exactly."""
+    arithmetic = mp_arithmetic(digits)
+    q = arithmetic.number(q)
+    moments = multiprecision_moments(deq.activation, arithmetic.context.sqrt(q), digits)
+    sigma_a2 = arithmetic.number(deq.sigma_a2)
+    T = fixed_point_map(moments.V.value, sigma_a2, arithmetic.number(deq.sigma_b2), arithmetic.number(tau0) ** 2)
+    return q - T, 1 - fixed_point_slope(moments.h.value, sigma_a2)
+
+
 def polish(deq: DEQ, tau0: Any, start: float, digits: int) -> Any:
     """Newton's iteration in mpmath from a float64 solution, doubling the digits each step.
 
@@ -154,19 +167,13 @@ def polish(deq: DEQ, tau0: Any, start: float, digits: int) -> Any:
     """
     q: Any = start
     work = 15
-    step = math.inf
+    step: Any = math.inf
     for _ in range(60):
         work = min(2 * work, digits + 10)
         arithmetic = mp_arithmetic(work)
-        q = arithmetic.number(q)
-        sigma_a2 = arithmetic.number(deq.sigma_a2)
-        tau02 = arithmetic.number(tau0) ** 2
-        moments = gaussian_moments(deq.activation, arithmetic.context.sqrt(q), work)
-        value = q - fixed_point_map(moments.V.value, sigma_a2, arithmetic.number(deq.sigma_b2), tau02)
-        slope = 1 - fixed_point_slope(moments.h.value, sigma_a2)
-        change = value / slope
-        q = q - change
-        step = abs(change) / q
+        value, slope = defect(deq, tau0, q, work + 5)
+        q = arithmetic.number(q) - value / slope
+        step = abs(value / slope) / q
         if work == digits + 10 and step <= arithmetic.context.mpf(10) ** (-(digits + 2)):
             return q
     raise ConvergenceError(

@@ -62,7 +62,7 @@ def _weighted(r: Rule, taus: FloatArray, extra_levels: int) -> Iterator[tuple[An
 
 
 def second_moment(activation: Activation, centre: float, variances: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """g(q) = E[(phi(sqrt(q) xi) - centre)^2] and g'(q) = E[(xi^2 - 1) phi_c^2]/(2 q) for every positive q, shape (n,)."""
+    """For every positive q: g = E[(phi(sqrt(q) xi) - centre)^2] and g' = E[(xi^2 - 1) phi_c^2]/(2 q), shapes (n,)."""
     value, slope = np.empty_like(variances), np.empty_like(variances)
     taus = np.sqrt(variances)
     for chunk, nodes, xi in _weighted(rule(activation), taus, 0):
@@ -73,7 +73,9 @@ def second_moment(activation: Activation, centre: float, variances: FloatArray) 
         value[chunk] = terms.sum(axis=1)
         slope[chunk] = ((xi * xi - 1.0) * terms).sum(axis=1) / (2.0 * variances[chunk])
     if not np.isfinite(value).all():
-        raise AccuracyError(f"E[phi_c^2] of {activation.name} overflows at q = {variances.max():.4g}; scale the data down")
+        raise AccuracyError(
+            f"E[phi_c^2] of {activation.name} overflows at q = {variances.max():.4g}; scale the data down"
+        )
     return value, slope
 
 

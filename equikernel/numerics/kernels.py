@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from equikernel.errors import ConvergenceError, DataError, NoFixedPointError, UnstableError
+from equikernel.errors import ConvergenceError, NoFixedPointError, UnstableError
+from equikernel.numerics.data import data_matrix, mean_scale
 from equikernel.numerics.dual import pair_duals
 from equikernel.numerics.hermite import hermite_rows, second_moment
 from equikernel.numerics.moments import gaussian_moments, require_derivative
@@ -23,14 +24,12 @@ from equikernel.theory.models import DEQ, ExplicitNetwork, require_trained
 __all__ = [
     "ExplicitKernels",
     "ImplicitKernels",
-    "check_data",
     "explicit_ck",
     "explicit_kernels",
     "explicit_ntk",
     "implicit_ck",
     "implicit_kernels",
     "implicit_ntk",
-    "mean_scale",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -69,42 +68,8 @@ class ExplicitKernels:
     ntk: FloatArray | None
 
 
-def check_data(X: Any) -> FloatArray:
-    """The data as a float64 (n, p) array.
-
-    Raises:
-        DataError: wrong number of dimensions, no samples, not numbers, NaN or infinity.
-    """
-    array = np.asarray(X)
-    if array.dtype == object or array.dtype.kind not in "fiub":
-        raise DataError(f"data must be an array of real numbers; got dtype {array.dtype}: convert it to float64")
-    if array.ndim != 2:
-        raise DataError(f"data must have shape (samples, features); got {array.ndim} dimension(s) of shape {array.shape}")
-    if 0 in array.shape:
-        raise DataError(f"data must have at least one sample and one feature; got shape {array.shape}")
-    array = array.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
-    if len(bad):
-        raise DataError(f"data must be finite; sample {bad[0]} has NaN or infinity ({len(bad)} such samples): remove them")
-    return np.ascontiguousarray(array)
-
-
-def mean_scale(X: FloatArray) -> float:
-    """tau0 = sqrt(mean ||x_i||^2), a standard deviation.
-
-    Raises:
-        DataError: all samples are zero.
-    """
-    scale = math.sqrt(float(np.mean(np.einsum("ij,ij->i", X, X))))
-    if scale == 0.0:
-        raise DataError("every sample is zero, so tau0 = sqrt(mean ||x||^2) = 0; pass tau0, or other data")
-    return scale
-
-
-def implicit_kernels(
-    X: Any, deq: DEQ, *, tau0: Any = None, trained: str = "aA", ntk: bool = True
-) -> ImplicitKernels:
-    """Exact implicit CK and NTK of any activation on data (theory, section 3, equation (2), and section 4).
+def implicit_kernels(X: Any, deq: DEQ, *, tau0: Any = None, trained: str = "aA", ntk: bool = True) -> ImplicitKernels:
+    """Exact implicit CK and NTK of any activation on data (theory, sections 3 and 4).
 
     G_ij = E[phi_c(u) phi_c(v)], (u, v) ~ N(0, [[q_i, L_ij], [L_ij, q_j]]), L_ij = sigma_a2 G_ij + sigma_b2 <x_i, x_j>;
     K_ij = G_ij/(1 - sigma_a2 G'_ij) for trained "aA". Identical samples share one row, so that duplicates are exact.
@@ -125,7 +90,7 @@ def implicit_kernels(
         ConvergenceError: a pair (named) that did not settle.
     """
     require_trained(trained)
-    X = check_data(X)
+    X = data_matrix(X)
     needs_slope = ntk and trained != "a"
     if needs_slope:
         require_derivative(deq.activation)
@@ -180,7 +145,7 @@ def explicit_kernels(X: Any, net: ExplicitNetwork, *, ntk: bool = True) -> Expli
         DataError: unusable data.
         InputError: a layer with jumps when the NTK is asked for.
     """
-    X = check_data(X)
+    X = data_matrix(X)
     if ntk:
         for layer in net.layers:
             require_derivative(layer.activation)
@@ -364,4 +329,3 @@ class _PairKernel:
             f"sigma_a2 E[phi'(u) phi'(v)] = {rates[i, j]:.6g} >= 1 for {what} with {self.activation.name}: the kernel "
             "equation is not a contraction there and the neural tangent kernel diverges; reduce sigma_a2"
         )
-

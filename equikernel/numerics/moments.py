@@ -15,7 +15,7 @@ from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation
 from equikernel.theory.multiprecision import mp_arithmetic
 
-__all__ = ["Moment", "Moments", "gaussian_moments", "quick_moments", "require_derivative"]
+__all__ = ["Moment", "Moments", "gaussian_moments", "multiprecision_moments", "quick_moments", "require_derivative"]
 
 FLOAT64_DIGITS = 15
 TARGET_FLOAT64 = 1e-13
@@ -156,7 +156,8 @@ def _raw_moments(r: Rule, tau: Any, relative: float, noise: float) -> _Raw:
             sums = _sums(nodes, tau, shift, r.math)
         if not all(math.isfinite(s) for s in sums.sizes[:count]):
             raise AccuracyError(
-                f"the Gaussian moments of {r.activation.name} at tau = {float(tau):.6g} overflow; reduce tau0 or the sigmas"
+                f"the Gaussian moments of {r.activation.name} at tau = {float(tau):.6g} overflow; "
+                "reduce tau0 or the sigmas"
             )
         values = sums.values[:count]
         if previous is not None:
@@ -197,8 +198,8 @@ def _accurate_enough(moments: Moments, relative: float) -> bool:
     return all(m.relative_error <= relative or m.error < _NEGLIGIBLE for name, m in moments.items() if name != "mean")
 
 
-def _in_multiprecision(activation: Activation, tau: Any, digits: int) -> Moments:
-    """Moments with quadrature at ``digits`` working digits."""
+def multiprecision_moments(activation: Activation, tau: Any, digits: int) -> Moments:
+    """Moments by one quadrature at ``digits`` working digits: absolute accuracy about 10^-(digits - 5)."""
     arithmetic = mp_arithmetic(digits)
     relative = 10.0 ** -(digits - 5) if digits < 300 else mpmath.mpf(10) ** -(digits - 5)
     raw = _raw_moments(rule(activation, digits), arithmetic.number(tau), relative, 10.0 ** -(digits - 3))
@@ -225,23 +226,28 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
     if not (math.isfinite(float(tau)) and float(tau) > 0):
         raise InputError(f"tau must be a positive finite standard deviation; got {tau!r}")
     if digits <= FLOAT64_DIGITS:
-        raw = _raw_moments(rule(activation), float(tau), 4e-15, _NOISE)
-        moments = _assemble(activation, float(tau), raw, "quadrature (float64)")
+        moments = _float64_moments(activation, float(tau), 4e-15)
         for work in _ESCALATIONS:
             if _accurate_enough(moments, TARGET_FLOAT64):
                 break
-            moments = _rounded(_in_multiprecision(activation, float(tau), work))
+            moments = _rounded(multiprecision_moments(activation, float(tau), work))
         return moments
     for extra in (15, 15 + digits):
-        moments = _in_multiprecision(activation, tau, digits + extra)
+        moments = multiprecision_moments(activation, tau, digits + extra)
         if _accurate_enough(moments, float(mpmath.mpf(10) ** -(digits + 1)) or 1e-300):
             break
     return moments
 
 
 def quick_moments(activation: Activation, tau: float) -> Moments:
-    """Float64 moments with absolute accuracy only (about 1e-15 of the absolute integrals), never escalated: for scans."""
-    return _assemble(activation, tau, _raw_moments(rule(activation), tau, 1e-12, _NOISE), "quadrature (float64, scan)")
+    """Float64 moments with absolute accuracy only, about 1e-12 of the absolute integrals: for scans."""
+    return _float64_moments(activation, tau, 1e-12)
+
+
+def _float64_moments(activation: Activation, tau: float, relative: float) -> Moments:
+    raw = _raw_moments(rule(activation), tau, relative, _NOISE)
+    plain = _Raw(float(raw.shift), [float(v) for v in raw.values], raw.errors)
+    return _assemble(activation, tau, plain, "quadrature (float64)")
 
 
 def _rounded(moments: Moments) -> Moments:
@@ -251,8 +257,12 @@ def _rounded(moments: Moments) -> Moments:
         return Moment(float(m.value), m.error + abs(float(m.value)) * 2.0**-53, m.provenance)
 
     return Moments(
-        moments.activation,
-        float(moments.tau),
-        *(rounded(m) for m in (moments.mean, moments.V, moments.d1, moments.d2, moments.h)),
-        None if moments.v_or_none is None else rounded(moments.v_or_none),
+        activation=moments.activation,
+        tau=float(moments.tau),
+        mean=rounded(moments.mean),
+        V=rounded(moments.V),
+        d1=rounded(moments.d1),
+        d2=rounded(moments.d2),
+        h=rounded(moments.h),
+        v_or_none=None if moments.v_or_none is None else rounded(moments.v_or_none),
     )

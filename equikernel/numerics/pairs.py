@@ -69,7 +69,7 @@ def _relative_tail(squares: FloatArray, total: FloatArray) -> FloatArray:
     return worst
 
 
-@numba.njit(cache=True, inline="always")  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, inline="always")
 def _bin(r: float, bins: int) -> int:
     """The bin of -log2(1 - |r|)."""
     gap = 1.0 - abs(r)
@@ -78,7 +78,7 @@ def _bin(r: float, bins: int) -> int:
     return min(int(-np.log2(gap) * _BINS_PER_BIT), bins - 1)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _series(a: Any, b: Any, r: float, terms: int) -> tuple[float, float]:
     """sum_k a_k b_k r^k and its derivative in r, by Horner's rule."""
     value, slope = 0.0, 0.0
@@ -88,7 +88,7 @@ def _series(a: Any, b: Any, r: float, terms: int) -> tuple[float, float]:
     return value, slope
 
 
-@numba.njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, parallel=True)
 def _solve(
     A: Any, s: Any, q: Any, sigma_a2: float, sigma_b2: float, table: Any, G: Any, G_dot: Any, r_out: Any, used: Any
 ) -> None:
@@ -135,7 +135,8 @@ def solve_pairs(
     Args:
         rows: Hermite rows at the variances q_i.
         s: inner products, (n, n). With sigma_a2 = 0 and sigma_b2 = 1 it is the covariance itself (explicit layers).
-        sigma_a2, sigma_b2: variances.
+        sigma_a2: hidden variance.
+        sigma_b2: input variance.
         table: from ``cut_table``.
 
     Returns:

@@ -9,11 +9,10 @@ from typing import Any
 import mpmath
 
 from equikernel.errors import InputError, NoFixedPointError, SolutionError, UnstableError
-from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, polish, scan_fixed_points
+from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, defect, polish, scan_fixed_points
 from equikernel.numerics.moments import FLOAT64_DIGITS, Moments, gaussian_moments, require_derivative
 from equikernel.theory.equations import (
     ImplicitNTK,
-    fixed_point_map,
     gain_linear,
     implicit_ck_coefficients,
     implicit_ntk_coefficients,
@@ -24,6 +23,7 @@ from equikernel.theory.multiprecision import mp_arithmetic
 __all__ = ["COEFFICIENTS", "Solution", "format_number", "solve"]
 
 MAX_DIGITS = 1000
+CHECK_DIGITS = 32  # working digits of the residual of a float64 solution
 COEFFICIENTS = (
     "tau",
     "q",
@@ -150,8 +150,9 @@ def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, thr
     """
     require_trained(trained)
     tau0 = exact_number(tau0, "tau0", positive=True)
-    if isinstance(digits, bool) or not isinstance(digits, int) or not 1 <= digits <= MAX_DIGITS:
+    if digits not in range(1, MAX_DIGITS + 1):
         raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")
+    digits = int(digits)
     if trained != "a":
         require_derivative(deq.activation)
     partial: dict[str, Any] = {}
@@ -185,24 +186,26 @@ def _select(deq: DEQ, scan: FixedPointScan) -> FixedPoint:
     )
 
 
-def _compute(
-    deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPoint, result: dict[str, Any]
-) -> None:
+def _compute(deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPoint, result: dict[str, Any]) -> None:
     """Fill ``result`` with the fields of the Solution, in the order they become known."""
     q: Any
     number: Any
     if digits <= FLOAT64_DIGITS:
-        # two more Newton steps in 30 digits: a float64 residual is only good to a few units of the last place
-        q, number = float(polish(deq, tau0, point.q, 20)), float
+        number = float
+        value, slope = defect(deq, tau0, point.q, CHECK_DIGITS)
+        q = float(point.q - value / slope)  # one Newton step in many digits: float64 errs in the last places
+        if q != point.q:
+            value, slope = defect(deq, tau0, q, CHECK_DIGITS)
         tau = q**0.5
     else:
         q = polish(deq, tau0, point.q, digits)
         number = mp_arithmetic(digits + 10).number
         tau = mp_arithmetic(digits + 10).context.sqrt(q)
+        value, _ = defect(deq, tau0, q, digits + 17)  # other nodes than the solve used
     moments = gaussian_moments(deq.activation, tau, digits if digits <= FLOAT64_DIGITS else digits + 5)
     sigma_a2, sigma_b2, tau02 = number(deq.sigma_a2), number(deq.sigma_b2), number(tau0) ** 2
     V, d1, d2, h = (m.value for m in (moments.V, moments.d1, moments.d2, moments.h))
-    result |= {"q": q, "tau": tau, "moments": moments, "residual": _residual(deq, tau0, q, digits)}
+    result |= {"q": q, "tau": tau, "moments": moments, "residual": float(abs(value) / q)}
     if gain_linear(d1, sigma_a2) <= 0:
         raise UnstableError(
             f"sigma_a2*d1^2 = {float(sigma_a2 * d1 * d1):.6g} >= 1 at the fixed point of {deq.activation.name}: "
@@ -220,22 +223,5 @@ def _compute(
                 "(the chaotic phase: identical inputs separate and the neural tangent kernel diverges); "
                 'reduce sigma_a2, or ask for the conjugate kernel alone (trained="a")'
             )
-        ntk = implicit_ntk_coefficients(
-            ck, d1, d2, v, sigma_a2, sigma_b2, tau02, train_input=trained == "aAB"
-        )
+        ntk = implicit_ntk_coefficients(ck, d1, d2, v, sigma_a2, sigma_b2, tau02, train_input=trained == "aAB")
     result |= {f.name: getattr(ntk, f.name) for f in fields(ntk)}
-
-
-def _residual(deq: DEQ, tau0: Fraction, q: Any, digits: int) -> float:
-    """|q - T(q)|/q with 17 more digits than asked for, hence with nodes that the solve did not use."""
-    check = digits + 17
-    arithmetic = mp_arithmetic(check)
-    q = arithmetic.number(q)
-    moments = gaussian_moments(deq.activation, arithmetic.context.sqrt(q), check)
-    T = fixed_point_map(
-        moments.V.value,
-        arithmetic.number(deq.sigma_a2),
-        arithmetic.number(deq.sigma_b2),
-        arithmetic.number(tau0) ** 2,
-    )
-    return float(abs(q - T) / q)

@@ -85,13 +85,13 @@ class Activation:
 
     @cached_property
     def program(self) -> PiecewiseProgram:
-        """phi as programs between breakpoints."""
+        """Phi as programs between breakpoints."""
         values = tuple(value_at(self.expr, b) for b in self.breakpoints)
         return PiecewiseProgram(self.breakpoints, tuple(compiled(p.expr) for p in self.pieces), values)
 
     @cached_property
     def derivative_program(self) -> PiecewiseProgram:
-        """phi' away from the breakpoints."""
+        """Phi' away from the breakpoints."""
         return self.program.derivative()
 
     @cached_property
@@ -108,7 +108,7 @@ class Activation:
 
     @cached_property
     def has_square_integrable_derivative(self) -> bool:
-        """Whether E[phi'(tau xi)^2] is finite: no jumps, and phi' grows slower than |x - b|^(-1/2) at a breakpoint b."""
+        """Whether E[phi'(tau xi)^2] is finite: no jumps, and |phi'| below |x - b|^(-1/2) near a breakpoint b."""
         return not self.jumps and not any(self._steep(k) for k in range(len(self.breakpoints)))
 
     def _steep(self, k: int) -> bool:
@@ -141,15 +141,14 @@ class Activation:
             x = c.sqrt(k) * c.mpf("0.37")
             right, left = self.program.run(arithmetic, x), self.program.run(arithmetic, -x)
             scale = max(scale, abs(right), abs(left))
-            for sign in differences:
-                differences[sign] = max(differences[sign], abs(left - sign * right))
+            differences = {sign: max(d, abs(left - sign * right)) for sign, d in differences.items()}
         for name, sign in (("even", 1), ("odd", -1)):
             if differences[sign] <= scale * c.mpf(10) ** (30 - _PARITY_DIGITS):
                 return name
         return None
 
     def function(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
-        """phi as a function: "numpy" (float64, vectorised), "mpmath" (``digits=50``) or "torch".
+        """Phi as a function: "numpy" (float64, vectorised), "mpmath" (``digits=50``) or "torch".
 
         Raises:
             InputError: unknown arithmetic.
@@ -157,7 +156,7 @@ class Activation:
         return self._lower(self.program, arithmetic, options)
 
     def derivative(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
-        """phi' as a function; at a kink, the mean of the one-sided derivatives."""
+        """Phi' as a function; at a kink, the mean of the one-sided derivatives."""
         return self._lower(self.derivative_program, arithmetic, options)
 
     @lru_cache(maxsize=32)  # noqa: B019 - activations are few and live as long as the process
@@ -208,7 +207,9 @@ def _check_symbols(expr: sp.Expr) -> None:
             "put numbers in their place"
         )
     if expr.has(sp.I, sp.zoo, sp.nan, sp.oo, -sp.oo):
-        raise ActivationError(f"an activation must be real and finite; got {expr}, which has a complex or infinite part")
+        raise ActivationError(
+            f"an activation must be real and finite; got {expr}, which has a complex or infinite part"
+        )
 
 
 def _growth(program: PiecewiseProgram) -> Growth:
@@ -232,7 +233,8 @@ def _growth(program: PiecewiseProgram) -> Growth:
                     raise _too_fast() from None
                 except (ValueError, ZeroDivisionError):
                     raise ActivationError(
-                        f"the activation is undefined at x = {c.nstr(signed, 6)}; it must be real and finite for every x"
+                        f"the activation is undefined at x = {c.nstr(signed, 6)}; "
+                        "it must be real and finite for every x"
                     ) from None
                 largest = max(largest, *sizes)
         logs.append(float(c.log(largest)) if largest > 0 else 0.0)

@@ -1,7 +1,8 @@
 """The four equations, the NTK coefficients and the explicit recursion, each formula once.
 
-Plain functions of ``+ - * /``: they run on SymPy symbols, floats, NumPy arrays and mpmath numbers alike. Notation as in
-[Ling24]: sigma_a2, sigma_b2 and q are variances; V, d1, d2, h, v are the moments of ``theory.moments`` at tau = sqrt(q).
+Plain functions of ``+ - * /``: they run on SymPy symbols, floats, NumPy arrays and mpmath numbers alike. Notation as
+in [Ling24]: sigma_a2, sigma_b2 and q are variances; V, d1, d2, h, v are the moments of ``theory.moments`` at
+tau = sqrt(q).
 """
 
 from __future__ import annotations

@@ -33,5 +33,5 @@ def curvature(m2: Any, tau: Any) -> Any:
 
 
 def variance_slope(m0: Any, m2: Any, s2: Any, tau: Any) -> Any:
-    """h = E[(xi^2 - 1) phi_c^2]/(2 tau^2) = (s2 - 2 m0 m2)/(2 tau^2): dV/dq at q = tau^2 with the bias held fixed."""
+    """H = E[(xi^2 - 1) phi_c^2]/(2 tau^2) = (s2 - 2 m0 m2)/(2 tau^2): dV/dq at q = tau^2 with the bias held fixed."""
     return (s2 - 2 * m0 * m2) / (2 * tau * tau)

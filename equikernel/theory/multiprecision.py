@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import mpmath
@@ -81,7 +81,7 @@ class MpArithmetic:
         return abs(u) + c.log1p(self._exp(-2 * abs(u))) - c.ln2
 
     def number(self, value: Any) -> Any:
-        """An mpmath number from an int, a float (taken exactly), a string, a Fraction or a number of another context."""
+        """A number from an int, a float (taken exactly), a string, a Fraction or a number of another context."""
         if hasattr(value, "numerator") and not isinstance(value, int):
             return self.context.mpf(value.numerator) / value.denominator
         return self.context.mpf(value)
@@ -114,16 +114,6 @@ class MpArithmetic:
 
     def fill(self, x: Any, value: Any) -> Any:
         return value
-
-    def piecewise(
-        self, x: Any, breaks: Sequence[Any], functions: Sequence[Callable[[Any], Any]], values: Sequence[Any]
-    ) -> Any:
-        for k, at in enumerate(breaks):
-            if x == at:
-                return values[k]
-            if x < at:
-                return functions[k](x)
-        return functions[-1](x)
 
 
 _LOCAL = threading.local()

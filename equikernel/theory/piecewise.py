@@ -7,6 +7,7 @@ sample point, and neighbours that turn out to be the same expression are joined 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from sympy.logic.boolalg import Boolean
 
 from equikernel.errors import ActivationError
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
-from equikernel.theory.program import Arithmetic, Program, X
+from equikernel.theory.program import Program, X
 from equikernel.theory.roots import Breakpoint, compiled, evaluate, has_zero, real_zeros
 
 __all__ = ["Piece", "PiecewiseProgram", "check_domain", "smooth_pieces", "value_at"]
@@ -53,38 +54,19 @@ class PiecewiseProgram:
 
     def run(self, arithmetic: MpArithmetic, x: Any) -> Any:
         """The value at one multiprecision number."""
-        return arithmetic.piecewise(
-            x,
-            [b.value(arithmetic) for b in self.breakpoints],
-            [lambda u, p=p: p.run(arithmetic, u) for p in self.programs],
-            _Lazy(self.values, arithmetic),
-        )
-
-    def piece_functions(self, arithmetic: Arithmetic) -> list[Callable[[Any], Any]]:
-        """One function per piece, in any arithmetic."""
-        return [lambda u, p=p: p.run(arithmetic, u) for p in self.programs]
+        for k, at in enumerate(self.breakpoints):
+            point = at.value(arithmetic)
+            if x == point:
+                return self.values[k](arithmetic)
+            if x < point:
+                return self.programs[k].run(arithmetic, x)
+        return self.programs[-1].run(arithmetic, x)
 
     def derivative(self) -> PiecewiseProgram:
         """The derivative away from the breakpoints; at a breakpoint, the mean of the two one-sided derivatives."""
         programs = tuple(p.derivative() for p in self.programs)
-        values = tuple(
-            _mean_of_sides(programs[k], programs[k + 1], at) for k, at in enumerate(self.breakpoints)
-        )
+        values = tuple(_mean_of_sides(programs[k], programs[k + 1], at) for k, at in enumerate(self.breakpoints))
         return PiecewiseProgram(self.breakpoints, programs, values)
-
-
-class _Lazy:
-    """The values at the breakpoints, computed when indexed."""
-
-    def __init__(self, values: tuple[Callable[[MpArithmetic], Any], ...], arithmetic: MpArithmetic) -> None:
-        self.values = values
-        self.arithmetic = arithmetic
-
-    def __getitem__(self, index: int) -> Any:
-        return self.values[index](self.arithmetic)
-
-    def __len__(self) -> int:
-        return len(self.values)
 
 
 def _mean_of_sides(left: Program, right: Program, at: Breakpoint) -> Callable[[MpArithmetic], Any]:
@@ -107,7 +89,7 @@ def smooth_pieces(expr: sp.Expr) -> tuple[Piece, ...]:
     points = _sorted_unique(_switch_points(expr))
     edges: list[Breakpoint | None] = [None, *points, None]
     pieces: list[Piece] = []
-    for lower, upper in zip(edges, edges[1:], strict=False):
+    for lower, upper in itertools.pairwise(edges):
         resolved = _Resolver(_sample(lower, upper)).expression(expr)
         if pieces and (pieces[-1].expr == resolved or sp.expand(pieces[-1].expr - resolved) == 0):
             pieces[-1] = Piece(pieces[-1].lower, upper, pieces[-1].expr)
@@ -130,23 +112,8 @@ def check_domain(piece: Piece) -> None:
         ActivationError: names the subexpression and the remedy.
     """
     for node in sp.preorder_traversal(piece.expr):
-        if not isinstance(node, sp.Expr) or not node.has(X):
-            continue
-        if isinstance(node, sp.log):
-            _require_positive(node, node.args[0], piece)
-        elif node.is_Pow and not node.exp.has(X):
-            if not node.exp.is_Integer:
-                _require_positive(node, node.base, piece)
-            elif node.exp.is_negative and has_zero(node.base, piece.contains):
-                raise _undefined(node, f"{node.base} vanishes there")
-        elif node.is_Pow:
-            _require_positive(node, node.base, piece)
-        elif isinstance(node, (sp.tan, sp.sec)) and has_zero(sp.cos(node.args[0]), piece.contains):
-            raise _undefined(node, "it has poles")
-        elif isinstance(node, (sp.coth, sp.csch, sp.cot, sp.csc)):
-            base = sp.sinh if isinstance(node, (sp.coth, sp.csch)) else sp.sin
-            if has_zero(base(node.args[0]), piece.contains):
-                raise _undefined(node, "it has poles")
+        if isinstance(node, sp.Expr) and node.has(X):
+            _check_node(node, piece)
     for end in (piece.lower, piece.upper):
         if end is None:
             continue
@@ -157,6 +124,22 @@ def check_domain(piece: Piece) -> None:
                 f"the activation is undefined or unbounded next to x = {end.to_sympy()}, where it reads {piece.expr}; "
                 "an activation must have finite one-sided limits (write a removable singularity out with where)"
             ) from None
+
+
+_POLES: dict[type, type] = {sp.tan: sp.cos, sp.sec: sp.cos, sp.cot: sp.sin, sp.csc: sp.sin}
+_POLES |= {sp.coth: sp.sinh, sp.csch: sp.sinh}
+
+
+def _check_node(node: sp.Expr, piece: Piece) -> None:
+    """Refuse one subexpression that is undefined inside the piece."""
+    if isinstance(node, sp.log):
+        _require_positive(node, node.args[0], piece)
+    elif node.is_Pow and not node.exp.is_Integer:
+        _require_positive(node, node.base, piece)
+    elif node.is_Pow and node.exp.is_negative and has_zero(node.base, piece.contains):
+        raise _undefined(node, f"{node.base} vanishes there")
+    elif type(node) in _POLES and has_zero(_POLES[type(node)](node.args[0]), piece.contains):
+        raise _undefined(node, "it has poles")
 
 
 def _require_positive(node: sp.Expr, base: sp.Expr, piece: Piece) -> None:
@@ -208,7 +191,8 @@ def _switch_functions(node: Any) -> list[sp.Expr]:
 def _sorted_unique(points: Iterator[Breakpoint]) -> list[Breakpoint]:
     arithmetic = mp_arithmetic(60)
     unique: list[tuple[Any, Breakpoint]] = []
-    for value, point in sorted(((p.value(arithmetic), p) for p in points), key=lambda pair: pair[0]):
+    pairs: list[tuple[Any, Breakpoint]] = [(p.value(arithmetic), p) for p in points]
+    for value, point in sorted(pairs, key=lambda pair: pair[0]):
         if unique and abs(value - unique[-1][0]) <= _ZERO * max(1, abs(value)):
             if unique[-1][1].exact is None and point.exact is not None:
                 unique[-1] = (value, point)
@@ -221,15 +205,14 @@ def _sample(lower: Breakpoint | None, upper: Breakpoint | None) -> Any:
     """A point inside an interval that is a zero of nothing in particular."""
     arithmetic = mp_arithmetic(60)
     c = arithmetic.context
-    low = None if lower is None else lower.value(arithmetic)
-    high = None if upper is None else upper.value(arithmetic)
-    if low is None and high is None:
+    if lower is None and upper is None:
         return c.mpf("0.5772156649")
-    if low is None:
-        return high - (1 + abs(high)) * c.mpf("0.618033988")
-    if high is None:
-        return low + (1 + abs(low)) * c.mpf("0.618033988")
-    return low + (high - low) * c.mpf("0.4142135623")
+    if lower is None or upper is None:
+        sign, end = (-1, upper) if lower is None else (1, lower)
+        point = end.value(arithmetic) if end is not None else c.zero
+        return point + sign * (1 + abs(point)) * c.mpf("0.618033988")
+    low = lower.value(arithmetic)
+    return low + (upper.value(arithmetic) - low) * c.mpf("0.4142135623")
 
 
 class _Resolver:

@@ -26,8 +26,8 @@ class Arithmetic(Protocol):
     """What a number system must offer to run programs; every method is elementwise.
 
     ``unary(name)`` returns the function for one of ``exp expm1 log log1p sqrt sin cos tan sinh cosh tanh sech2 atan
-    asinh erf erfc sigmoid softplus log_cosh``. ``constant`` turns an exact SymPy number into one of this arithmetic.
-    ``piecewise`` evaluates ``functions[k]`` between ``breaks[k-1]`` and ``breaks[k]`` and ``values[k]`` at ``breaks[k]``.
+    asinh erf erfc sigmoid softplus log_cosh``. ``constant`` turns an exact SymPy number into one of this arithmetic;
+    ``fill`` makes a constant the shape of ``x``.
     """
 
     def constant(self, value: sp.Expr) -> Any: ...
@@ -39,9 +39,6 @@ class Arithmetic(Protocol):
     def powi(self, a: Any, n: int) -> Any: ...
     def powr(self, a: Any, exponent: Any) -> Any: ...
     def fill(self, x: Any, value: Any) -> Any: ...
-    def piecewise(
-        self, x: Any, breaks: Sequence[Any], functions: Sequence[Callable[[Any], Any]], values: Sequence[Any]
-    ) -> Any: ...
 
 
 class Instruction(NamedTuple):
@@ -66,6 +63,7 @@ _UNARY: dict[type, str] = {
     sp.erf: "erf",
     sp.erfc: "erfc",
 }
+_BINARY = frozenset({"add", "mul", "div"})
 _REWRITES: dict[type, Callable[[sp.Expr], sp.Expr]] = {
     sp.sech: lambda u: 1 / sp.cosh(u),
     sp.csch: lambda u: 1 / sp.sinh(u),
@@ -95,25 +93,7 @@ class Program:
         """Evaluate at ``x`` (a number or array of the arithmetic); the result has the shape of ``x``."""
         values: list[Any] = []
         for op, args, payload in self.instructions:
-            if op == "x":
-                value = x
-            elif op == "const":
-                value = arithmetic.constant(payload)
-            elif op == "add":
-                value = arithmetic.add(values[args[0]], values[args[1]])
-            elif op == "mul":
-                value = arithmetic.mul(values[args[0]], values[args[1]])
-            elif op == "div":
-                value = arithmetic.div(values[args[0]], values[args[1]])
-            elif op == "neg":
-                value = arithmetic.neg(values[args[0]])
-            elif op == "powi":
-                value = arithmetic.powi(values[args[0]], int(payload))
-            elif op == "powr":
-                value = arithmetic.powr(values[args[0]], arithmetic.constant(payload))
-            else:
-                value = arithmetic.unary(op)(values[args[0]])
-            values.append(value)
+            values.append(x if op == "x" else _apply(arithmetic, op, [values[a] for a in args], payload))
         return arithmetic.fill(x, values[self.result]) if self.is_constant else values[self.result]
 
     def derivative(self) -> Program:
@@ -129,6 +109,19 @@ class Program:
         return builder.program(builder.const(sp.S.Zero) if slope is None else slope)
 
 
+def _apply(arithmetic: Arithmetic, op: str, args: list[Any], payload: Any) -> Any:
+    """One instruction other than ``x`` on values of an arithmetic."""
+    if op == "const":
+        return arithmetic.constant(payload)
+    if op in _BINARY:
+        return getattr(arithmetic, op)(*args)
+    if op == "powi":
+        return arithmetic.powi(args[0], int(payload))
+    if op == "powr":
+        return arithmetic.powr(args[0], arithmetic.constant(payload))
+    return arithmetic.neg(args[0]) if op == "neg" else arithmetic.unary(op)(args[0])
+
+
 class _Builder:
     """Appends instructions, sharing equal ones and folding constants."""
 
@@ -136,6 +129,10 @@ class _Builder:
         self.instructions: list[Instruction] = [Instruction("x")]
         self._index: dict[Instruction, int] = {self.instructions[0]: 0}
         self._memo: dict[sp.Expr, int] = {}
+
+    @property
+    def one(self) -> int:
+        return self.const(sp.S.One)
 
     def program(self, result: int) -> Program:
         """The instructions that ``result`` needs, renumbered."""
@@ -309,8 +306,7 @@ class _Builder:
         if isinstance(base, sp.erfc) and sign < 0:
             return self.neg(self.emit("erf", self.build(u)))
         if isinstance(base, sp.tanh):
-            value = self.mul(self.const(sp.Integer(2 * sign)), self.emit("sigmoid", self.build(2 * sign * u)))
-            return value
+            return self.mul(self.const(sp.Integer(2 * sign)), self.emit("sigmoid", self.build(2 * sign * u)))
         if isinstance(base, sp.cos) and sign < 0:
             return self.mul(self.const(sp.Integer(-2)), self.powi(self.emit("sin", self.build(u / 2)), 2))
         return None
@@ -345,7 +341,9 @@ class _Builder:
             if power > taken:
                 numerator.append(self.powi(self.emit("sigmoid", self.build(-u)), power - taken))
         if exponent_sum != 0:
-            numerator.append(self.emit("exp", self.build(exponent_sum)) if exponent_sum.has(X) else self.const(sp.exp(exponent_sum)))
+            numerator.append(
+                self.emit("exp", self.build(exponent_sum)) if exponent_sum.has(X) else self.const(sp.exp(exponent_sum))
+            )
         value = self._multiply(numerator)
         return self.div(value, self._multiply(denominator)) if denominator else value
 
@@ -393,9 +391,7 @@ def _logistic_argument(base: sp.Expr) -> tuple[sp.Expr, sp.Expr] | None:
     return (c1, u2 + sp.log(c2 / c1)) if u1 == 0 and u2 != 0 else None
 
 
-def _slope(
-    b: _Builder, op: str, args: list[int], payload: Any, index: int, slopes: list[int | None]
-) -> int | None:
+def _slope(b: _Builder, op: str, args: list[int], payload: Any, index: int, slopes: list[int | None]) -> int | None:
     """The derivative of one instruction by the chain rule; ``index`` is the instruction's own value."""
     if op == "x":
         return b.const(sp.S.One)
@@ -420,51 +416,35 @@ def _slope(
         return None
     if op == "neg":
         return b.neg(inner)
-    return b.mul(_outer_slope(b, op, args[0], payload, index), inner)
+    return b.mul(_OUTER_SLOPES[op](b, args[0], payload, index), inner)
 
 
-def _outer_slope(b: _Builder, op: str, u: int, payload: Any, index: int) -> int:
-    """f'(u) for a one-argument operation f with value at ``index``."""
-    one = b.const(sp.S.One)
-    if op == "powi":
-        return b.mul(b.const(sp.Integer(payload)), b.powi(u, int(payload) - 1))
-    if op == "powr":
-        return b.mul(b.const(payload), b.powr(u, payload - 1))
-    if op == "sqrt":
-        return b.div(b.const(sp.Rational(1, 2)), index)
-    if op == "tan":
-        return b.div(one, b.powi(b.emit("cos", u), 2))
-    if op == "sech2":
-        return b.mul(b.const(sp.Integer(-2)), b.mul(b.emit("tanh", u), index))
-    if op == "atan":
-        return b.div(one, b.add(one, b.powi(u, 2)))
-    if op == "asinh":
-        return b.div(one, b.emit("sqrt", b.add(one, b.powi(u, 2))))
-    if op in ("erf", "erfc"):
-        scale = b.const((2 if op == "erf" else -2) / sp.sqrt(sp.pi))
-        return b.mul(scale, b.emit("exp", b.neg(b.powi(u, 2))))
-    if op == "sigmoid":
-        return b.mul(index, b.emit("sigmoid", b.neg(u)))
-    if op == "log":
-        return b.div(one, u)
-    if op == "log1p":
-        return b.div(one, b.add(one, u))
-    if op == "cos":
-        return b.neg(b.emit("sin", u))
-    if op == "exp":
-        return index
-    return b.emit(
-        {
-            "expm1": "exp",
-            "sin": "cos",
-            "sinh": "cosh",
-            "cosh": "sinh",
-            "tanh": "sech2",
-            "softplus": "sigmoid",
-            "log_cosh": "tanh",
-        }[op],
-        u,
-    )
+_OuterSlope = Callable[[_Builder, int, Any, int], int]
+
+# f'(u) for a one-argument operation, from (builder, u, payload, index of f(u))
+_OUTER_SLOPES: dict[str, _OuterSlope] = {
+    "powi": lambda b, u, n, f: b.mul(b.const(sp.Integer(n)), b.powi(u, int(n) - 1)),
+    "powr": lambda b, u, c, f: b.mul(b.const(c), b.powr(u, c - 1)),
+    "sqrt": lambda b, u, _, f: b.div(b.const(sp.Rational(1, 2)), f),
+    "exp": lambda b, u, _, f: f,
+    "expm1": lambda b, u, _, f: b.emit("exp", u),
+    "log": lambda b, u, _, f: b.div(b.one, u),
+    "log1p": lambda b, u, _, f: b.div(b.one, b.add(b.one, u)),
+    "sin": lambda b, u, _, f: b.emit("cos", u),
+    "cos": lambda b, u, _, f: b.neg(b.emit("sin", u)),
+    "tan": lambda b, u, _, f: b.div(b.one, b.powi(b.emit("cos", u), 2)),
+    "sinh": lambda b, u, _, f: b.emit("cosh", u),
+    "cosh": lambda b, u, _, f: b.emit("sinh", u),
+    "tanh": lambda b, u, _, f: b.emit("sech2", u),
+    "sech2": lambda b, u, _, f: b.mul(b.const(sp.Integer(-2)), b.mul(b.emit("tanh", u), f)),
+    "atan": lambda b, u, _, f: b.div(b.one, b.add(b.one, b.powi(u, 2))),
+    "asinh": lambda b, u, _, f: b.div(b.one, b.emit("sqrt", b.add(b.one, b.powi(u, 2)))),
+    "erf": lambda b, u, _, f: b.mul(b.const(2 / sp.sqrt(sp.pi)), b.emit("exp", b.neg(b.powi(u, 2)))),
+    "erfc": lambda b, u, _, f: b.mul(b.const(-2 / sp.sqrt(sp.pi)), b.emit("exp", b.neg(b.powi(u, 2)))),
+    "sigmoid": lambda b, u, _, f: b.mul(f, b.emit("sigmoid", b.neg(u))),
+    "softplus": lambda b, u, _, f: b.emit("sigmoid", u),
+    "log_cosh": lambda b, u, _, f: b.emit("tanh", u),
+}
 
 
 def compile_expression(expr: sp.Expr) -> Program:

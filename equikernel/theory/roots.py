@@ -32,7 +32,7 @@ _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
 
 @dataclass(frozen=True)
 class Breakpoint:
-    """A point of the real line: ``exact`` when it has a closed form, else the only zero of ``program`` in ``bracket``."""
+    """A point of the line: ``exact`` when it has a closed form, else the only zero of ``program`` in ``bracket``."""
 
     exact: sp.Expr | None
     program: Program | None = field(default=None, compare=False)
@@ -218,7 +218,7 @@ def _peel(expr: sp.Expr) -> list[sp.Expr] | None:
         if not sympy_to_mpf(low, mp_arithmetic(40)) < value < sympy_to_mpf(high, mp_arithmetic(40)):
             return []
         return [core.args[0] - inverse(target)]
-    if core.is_Pow and core.exp.is_Integer and core.exp > 1 and core.base.has(X) and not core.base == X:
+    if core.is_Pow and core.exp.is_Integer and core.exp > 1 and core.base.has(X) and core.base != X:
         value = sympy_to_mpf(target, mp_arithmetic(40))
         if core.exp % 2:
             return [core.base - sp.real_root(target, core.exp)]

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from equikernel.errors import DataError
-from equikernel.numerics.equivalents import data_matrix
+from equikernel.numerics.data import data_matrix
 from equikernel.validation.mixtures import class_counts, is_integer, seeded_generator
 
 __all__ = ["DATASETS", "Dataset", "available", "load_dataset", "read_cifar10", "read_idx"]

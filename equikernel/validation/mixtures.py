@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from equikernel.errors import DataError, InputError
-from equikernel.numerics.equivalents import covariance_array, covariance_trace, data_matrix
+from equikernel.numerics.class_statistics import covariance_array, covariance_trace
+from equikernel.numerics.data import data_matrix
 
 __all__ = [
     "MIXTURE_FAMILIES",

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from equikernel.errors import DataError, InputError
-from equikernel.numerics.equivalents import (
-    EquivalentCoefficients,
+from equikernel.numerics.class_statistics import (
     class_statistics,
     covariance_array,
     covariance_trace,
-    data_matrix,
-    equivalent_kernel,
     unbiased_trace_products,
 )
+from equikernel.numerics.data import data_matrix
+from equikernel.numerics.equivalents import EquivalentCoefficients, equivalent_kernel
 
 EPS = np.finfo(float).eps
 COEFFICIENTS = EquivalentCoefficients(linear=0.4, norm=0.07, square=0.09, diagonal=0.8)

@@ -1,0 +1,641 @@
+"""The named activations, as exact SymPy expressions in the real symbol ``X``, and the constructors they are made of.
+
+The constructors (``add``, ``multiply``, ``power``, ``apply``, ``maximum``, ``select`` ...) build plain SymPy nodes in
+SymPy's canonical order, but without asking SymPy's assumption system anything. Evaluated construction does ask, even
+for 2*exp(u) (is u real? comparable?), and on nested arguments the answer can take minutes or raise. Everything here
+takes time linear in the size of the result, up to sorting. Constants are decided by their value in two precisions.
+
+Values at jumps: sign(0) = 0 and heaviside(0) = 1/2; hard_shrink is 0 at its thresholds, as in torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cmp_to_key, lru_cache
+from typing import Any
+
+import mpmath
+import sympy as sp
+
+from equikernel.errors import ParseError
+
+__all__ = [
+    "Parameter",
+    "RegistryEntry",
+    "X",
+    "absolute",
+    "add",
+    "apply",
+    "close_matches",
+    "compare",
+    "compose",
+    "constant_value",
+    "exponential",
+    "lookup",
+    "maximum",
+    "minimum",
+    "multiply",
+    "names",
+    "negate",
+    "power",
+    "select",
+    "signum",
+]
+
+X = sp.Symbol("x", real=True)
+
+_LARGEST = 10**300  # constants stay inside the float64 range with room for a few operations
+_MAX_BITS = 4096
+_MAX_EXPONENT = 690  # exp(690) < 1e300
+_MAX_LOG_FACTOR = 1000  # evaluated later, exp(n*log(c)) becomes c**n
+
+_COARSE, _FINE = mpmath.MPContext(), mpmath.MPContext()
+_COARSE.dps, _FINE.dps = 60, 130
+_AGREEMENT = mpmath.mpf(10) ** -30
+
+_FUNCTIONS = {
+    sp.exp: "exp",
+    sp.log: "log",
+    sp.sin: "sin",
+    sp.cos: "cos",
+    sp.tan: "tan",
+    sp.sinh: "sinh",
+    sp.cosh: "cosh",
+    sp.tanh: "tanh",
+    sp.atan: "atan",
+    sp.asinh: "asinh",
+    sp.erf: "erf",
+    sp.erfc: "erfc",
+}
+_ODD = {sp.sin, sp.tan, sp.sinh, sp.tanh, sp.atan, sp.asinh, sp.erf}
+_EVEN = {sp.cos, sp.cosh}
+_RELATIONS = {"<": sp.Lt, "<=": sp.Le, ">": sp.Gt, ">=": sp.Ge, "==": sp.Eq, "!=": sp.Ne}
+_IN_ORDER = cmp_to_key(sp.Basic.compare)
+
+
+# -- constants -------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _approximations(constant: sp.Expr) -> tuple[Any, Any]:
+    """The value of an expression without symbols, in 60 and in 130 digits."""
+    if constant.is_Rational and max(int(constant.p).bit_length(), int(constant.q).bit_length()) > _MAX_BITS:
+        raise ParseError(f"a constant needs more than {_MAX_BITS} bits as an exact fraction")
+    if constant == sp.I:
+        raise ParseError("a constant is not a real number")
+    parts = [_approximations(part) for part in constant.args]
+    try:
+        low = _approximate(_COARSE, constant, [part[0] for part in parts])
+        high = _approximate(_FINE, constant, [part[1] for part in parts])
+    except (ArithmeticError, ValueError):
+        raise ParseError("a constant is infinite or too large to compute") from None
+    if not isinstance(high, _FINE.mpf):
+        raise ParseError("a constant is not a real number")
+    if constant != 0:
+        if not abs(low - high) <= _AGREEMENT * abs(high) or high == 0:
+            raise ParseError("a constant cannot be told from zero, or from infinity, with 130 digits")
+        if not _FINE.mpf(1) / _LARGEST <= abs(high) <= _LARGEST:
+            raise ParseError("a constant is outside 1e-300 ... 1e300 in magnitude")
+    return low, high
+
+
+def _approximate(context: Any, constant: sp.Expr, parts: list[Any]) -> Any:
+    """The value of one node from those of its arguments."""
+    if constant.is_Rational:
+        return context.mpf(int(constant.p)) / int(constant.q)
+    if constant.is_Add:
+        return context.fsum(parts)
+    if constant.is_Mul:
+        return context.fprod(parts)
+    if constant.is_Pow:
+        return parts[0] ** parts[1]
+    if constant == sp.pi:
+        return +context.pi
+    if constant == sp.E:
+        return +context.e
+    if constant.func in _FUNCTIONS:
+        return getattr(context, _FUNCTIONS[constant.func])(*parts)
+    raise ParseError("a constant is infinite or undefined")
+
+
+def constant_value(constant: sp.Expr) -> float:
+    """The float64 value of an expression without symbols, correctly rounded, and 0 for an exact zero only.
+
+    Raises:
+        ParseError: it is infinite or not real, cannot be told from zero with 130 digits, has a magnitude outside
+            1e-300 ... 1e300, or is a fraction of more than 4096 bits.
+    """
+    return float(_approximations(constant)[1])
+
+
+def _is_constant(u: sp.Basic) -> bool:
+    return not u.free_symbols
+
+
+@lru_cache(maxsize=4096)
+def _is_real(u: sp.Expr) -> bool:
+    """Whether ``u`` is real for every real x where it is defined, as far as its structure tells."""
+    if u.is_Symbol or u.is_Rational or u.is_NumberSymbol or isinstance(u, (sp.Abs, sp.sign)):
+        return True
+    if isinstance(u, sp.log) or (u.is_Pow and not u.exp.is_Integer):
+        return False
+    return not isinstance(u, sp.Piecewise) and all(map(_is_real, u.args))
+
+
+# -- constructors ----------------------------------------------------------------------------------------------------
+
+
+def _scaled(factor: sp.Rational, rest: sp.Expr) -> sp.Expr:
+    """factor*rest, for a ``rest`` without a rational factor of its own."""
+    if factor == 0 or rest == 1:
+        return factor
+    if factor == 1:
+        return rest
+    return sp.Mul(factor, *sp.Mul.make_args(rest), evaluate=False)
+
+
+def add(*terms: sp.Expr) -> sp.Expr:
+    """The sum, with equal terms collected."""
+    number = sp.S.Zero
+    factors: defaultdict[sp.Expr, sp.Rational] = defaultdict(lambda: sp.S.Zero)
+    for total in terms:
+        for term in sp.Add.make_args(total):
+            factor, rest = (term, sp.S.One) if term.is_Rational else term.as_coeff_Mul()
+            if rest == 1:
+                number += factor
+            else:
+                factors[rest] += factor
+    kept = sorted((_scaled(factor, rest) for rest, factor in factors.items() if factor != 0), key=_IN_ORDER)
+    return sp.Add(*([number] if number != 0 or not kept else []), *kept, evaluate=False)
+
+
+def negate(u: sp.Expr) -> sp.Expr:
+    """-u."""
+    return multiply(sp.S.NegativeOne, u)
+
+
+def multiply(*factors: sp.Expr) -> sp.Expr:
+    """The product, with powers of equal bases and exponentials collected, and a rational factor carried into a sum."""
+    number = sp.S.One
+    exponents: defaultdict[sp.Expr, sp.Expr] = defaultdict(lambda: sp.S.Zero)
+    logarithms: list[sp.Expr] = []
+    for product in factors:
+        for factor in sp.Mul.make_args(product):
+            if factor.is_Rational:
+                number *= factor
+            elif isinstance(factor, sp.exp) or factor == sp.E:
+                logarithms.append(factor.args[0] if factor.args else sp.S.One)
+            else:
+                rational_power = factor.is_Pow and factor.exp.is_Rational
+                exponents[factor.base if rational_power else factor] += factor.exp if rational_power else 1
+    if number == 0:
+        return number
+    kept = [power(base, exponent) for base, exponent in exponents.items() if exponent != 0]
+    if logarithms:
+        kept.append(exponential(add(*logarithms)))
+    if any(factor.is_Rational or factor.is_Mul for factor in kept):  # what equal bases have become
+        return multiply(number, *kept)
+    if len(kept) == 1 and kept[0].is_Add:
+        return add(*(_scaled(number * c, rest) for c, rest in (term.as_coeff_Mul() for term in kept[0].args)))
+    return _scaled(number, sp.Mul(*sorted(kept, key=_IN_ORDER), evaluate=False))
+
+
+def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    """base**exponent for a constant exponent; (u**2)**(1/2) is abs(u) where u is known to be real.
+
+    Raises:
+        ParseError: zero to a negative power.
+    """
+    if exponent in {0, 1}:
+        return base if exponent == 1 else sp.S.One
+    if base == 0:
+        if constant_value(exponent) < 0:
+            raise ParseError("division by zero")
+        return sp.S.Zero
+    if base == 1 or (base.is_Rational and exponent.is_Rational):
+        return sp.Pow(base, exponent)
+    if exponent.is_Integer:
+        return _integer_power(base, exponent)
+    if isinstance(base, sp.exp) and _is_real(base.args[0]):
+        return exponential(multiply(exponent, base.args[0]))
+    outside: list[sp.Expr] = []
+    inside: list[sp.Expr] = []
+    for factor in sp.Mul.make_args(base):
+        if factor.is_Rational and factor > 0 and exponent.is_Rational:
+            outside.append(sp.Pow(factor, exponent))
+        elif factor.is_Pow and factor.exp.is_Integer and factor.exp % 2 == 0 and _is_real(factor.base):
+            outside.append(power(absolute(factor.base), multiply(factor.exp, exponent)))
+        else:
+            inside.append(factor)
+    if outside:
+        return multiply(*outside, power(multiply(*inside), exponent))
+    return sp.Pow(base, exponent, evaluate=False)
+
+
+def _integer_power(base: sp.Expr, exponent: sp.Integer) -> sp.Expr:
+    if base.is_Mul:
+        return multiply(*(power(factor, exponent) for factor in base.args))
+    if base.is_Pow:
+        return power(base.base, multiply(base.exp, exponent))
+    if isinstance(base, sp.exp) or base == sp.E:
+        return exponential(multiply(exponent, base.args[0] if base.args else sp.S.One))
+    if isinstance(base, sp.Abs) and exponent % 2 == 0 and _is_real(base.args[0]):
+        return power(base.args[0], exponent)
+    return sp.Pow(base, exponent, evaluate=False)
+
+
+def exponential(u: sp.Expr) -> sp.Expr:
+    """e^u. Raises ParseError where SymPy, evaluating, would compute a huge number."""
+    if _is_constant(u) and abs(constant_value(u)) > _MAX_EXPONENT:
+        raise ParseError(f"the exponent of a constant exp(...) is larger than {_MAX_EXPONENT} in magnitude")
+    for term in sp.Add.make_args(u):
+        factor, rest = term.as_coeff_Mul()
+        if abs(factor) > _MAX_LOG_FACTOR and rest.has(sp.log):
+            raise ParseError(f"an exponent has a logarithm multiplied by more than {_MAX_LOG_FACTOR}")
+    if isinstance(u, sp.log):
+        return u.args[0]
+    return sp.exp(u) if u.is_Rational else sp.exp(u, evaluate=False)
+
+
+def apply(function: Callable[..., sp.Expr], u: sp.Expr) -> sp.Expr:
+    """function(u), for one of the elementary functions of the grammar."""
+    if function is sp.exp:
+        return exponential(u)
+    factor, rest = u.as_coeff_Mul()
+    if u.is_Rational or u == sp.E or (rest == sp.pi and max(abs(factor.p), factor.q) < 1000):
+        return function(u)
+    if function is sp.log and isinstance(u, sp.exp) and _is_real(u.args[0]):
+        return u.args[0]
+    if factor < 0 and function in _ODD:
+        return negate(function(negate(u), evaluate=False))
+    return function(negate(u) if factor < 0 and function in _EVEN else u, evaluate=False)
+
+
+def absolute(u: sp.Expr) -> sp.Expr:
+    """abs(u)."""
+    if _is_constant(u):
+        return u if constant_value(u) >= 0 else negate(u)
+    factor, rest = u.as_coeff_Mul()
+    return multiply(abs(factor), rest if isinstance(rest, (sp.Abs, sp.exp)) else sp.Abs(rest, evaluate=False))
+
+
+def signum(u: sp.Expr) -> sp.Expr:
+    """-1, 0 or 1 with the sign of u."""
+    if _is_constant(u):
+        value = constant_value(u)
+        return sp.Integer((value > 0) - (value < 0))
+    factor, rest = u.as_coeff_Mul()
+    return multiply(sp.sign(factor), sp.sign(rest, evaluate=False))
+
+
+def maximum(*args: sp.Expr) -> sp.Expr:
+    """The largest argument."""
+    return _extremum(sp.Max, args, ">")
+
+
+def minimum(*args: sp.Expr) -> sp.Expr:
+    """The smallest argument."""
+    return _extremum(sp.Min, args, "<")
+
+
+def _extremum(kind: Callable[..., sp.Expr], args: Iterable[sp.Expr], better: str) -> sp.Expr:
+    kept: list[sp.Expr] = []
+    best: sp.Expr | None = None
+    for arg in (part for whole in args for part in (whole.args if whole.func is kind else (whole,))):
+        if not _is_constant(arg):
+            kept.append(arg)
+        elif best is None or compare(better, arg, best) == sp.true:
+            best = arg
+    return kind(*kept, *([] if best is None else [best]), evaluate=False)
+
+
+def compare(operator: str, left: sp.Expr, right: sp.Expr) -> sp.Basic:
+    """The condition ``left operator right``, decided when the two differ by a constant.
+
+    ``operator`` is one of < <= > >= == != .
+
+    Raises:
+        ParseError: the difference is a constant that cannot be told from zero.
+    """
+    difference = add(left, negate(right))
+    if not _is_constant(difference):
+        return _RELATIONS[operator](left, right, evaluate=False)
+    return _RELATIONS[operator](signum(difference), sp.S.Zero)
+
+
+def select(condition: sp.Basic, then: sp.Expr, otherwise: sp.Expr) -> sp.Expr:
+    """``then`` where the condition holds, ``otherwise`` elsewhere.
+
+    Raises:
+        ParseError: the condition itself contains a Piecewise (SymPy would multiply out the cases).
+    """
+    if condition.has(sp.Piecewise):
+        raise ParseError("a condition contains where or hard_shrink, expected a comparison of expressions without them")
+    if condition == sp.true or then == otherwise:
+        return then
+    if condition == sp.false:
+        return otherwise
+    return sp.Piecewise((then, condition), (otherwise, True), evaluate=False)
+
+
+def compose(template: sp.Basic, values: Mapping[sp.Symbol, sp.Expr]) -> sp.Basic:
+    """``template`` with its symbols replaced, rebuilt by the constructors of this module."""
+    if _is_constant(template):
+        return template
+    if template.is_Symbol:
+        return values[template]
+    if isinstance(template, sp.Piecewise):
+        (then, condition), (otherwise, _) = template.args
+        return select(compose(condition, values), compose(then, values), compose(otherwise, values))
+    args = [compose(arg, values) for arg in template.args]
+    if template.is_Relational:
+        return compare(template.rel_op, *args)
+    constructors: dict[Any, Callable[..., sp.Expr]] = {
+        sp.Add: add,
+        sp.Mul: multiply,
+        sp.Pow: power,
+        sp.Abs: absolute,
+        sp.sign: signum,
+        sp.Max: maximum,
+        sp.Min: minimum,
+    }
+    build = constructors.get(template.func)
+    return build(*args) if build is not None else apply(template.func, *args)
+
+
+# -- entries ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an activation: a real constant, larger than 0 if the symbol is positive."""
+
+    symbol: sp.Symbol
+    default: sp.Rational
+
+    @property
+    def name(self) -> str:
+        """The name of the symbol."""
+        return str(self.symbol)
+
+    def validated(self, owner: str, value: sp.Expr | float) -> sp.Expr:
+        """The value as an exact SymPy constant; a float stands for its shortest decimal, 0.1 for 1/10."""
+        exact = value
+        if isinstance(value, (float, sp.Float)) and math.isfinite(value):
+            exact = sp.Rational(Fraction(repr(float(value))))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            exact = sp.Integer(value)
+        if not isinstance(exact, sp.Expr) or not _is_constant(exact):
+            raise ParseError(f"the parameter {self.name} of {owner} must be a finite number, got {value}")
+        if constant_value(exact) <= 0 and self.symbol.is_positive:
+            raise ParseError(f"the parameter {self.name} of {owner} must be positive, got {value}")
+        return exact
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """A named activation.
+
+    Attributes:
+        name: the canonical name.
+        description: the formula, one line.
+        source: where it comes from.
+        template: the formula in ``X`` and the symbols of the parameters.
+        aliases: other names.
+        parameters: optional parameters, in order.
+    """
+
+    name: str
+    description: str
+    source: str
+    template: sp.Expr
+    aliases: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+
+    def build(self, u: sp.Expr = X, *params: sp.Expr | float) -> sp.Expr:
+        """The activation of ``u``; parameters not given take their defaults.
+
+        Raises:
+            ParseError: ``u`` is no SymPy expression, there are too many parameters, or one is outside its domain.
+        """
+        if not isinstance(u, sp.Expr):
+            raise ParseError(f"the argument of {self.name} must be a SymPy expression, got {type(u).__name__}")
+        if len(params) > len(self.parameters):
+            usage = ", ".join(["u", *(f"{p.name}={p.default}" for p in self.parameters)])
+            raise ParseError(f"expected {self.name}({usage}), got {len(params)} parameters after the argument")
+        values = {p.symbol: p.default for p in self.parameters}
+        values |= {p.symbol: p.validated(self.name, value) for p, value in zip(self.parameters, params, strict=False)}
+        if _LOW in values and compare("<", values[_LOW], values[_HIGH]) == sp.false:
+            raise ParseError(f"{self.name} needs low < high, got low = {values[_LOW]} and high = {values[_HIGH]}")
+        return compose(self.template, {X: u, **values})
+
+
+_SLOPE, _ALPHA, _BETA, _LOW, _HIGH = sp.symbols("slope alpha beta low high", real=True)
+_WIDTH, _SHARPNESS, _THRESHOLD, _FREQUENCY = sp.symbols("alpha beta threshold frequency", positive=True)
+_HALF = sp.Rational(1, 2)
+_SELU_ALPHA = sp.Rational(16732632423543772848170429916717, 10**31)
+_SELU_SCALE = sp.Rational(10507009873554804934193349852946, 10**31)
+
+_PHI = (1 + sp.erf(X / sp.sqrt(2))) / 2
+_RELU = sp.Max(X, 0)
+_HARD_SIGMOID = sp.Min(sp.Max(X / 6 + _HALF, 0), 1)
+# elu and its kin are written with max and min, not with a condition, so that they may stand inside conditions
+_BELOW = sp.exp(sp.Min(X, 0)) - 1
+
+_TORCH = "convention of torch.nn.functional"
+_ELEMENTARY = "elementary function"
+
+_ENTRIES = (
+    RegistryEntry("relu", "max(x, 0)", "Nair & Hinton, ICML 2010", _RELU),
+    RegistryEntry(
+        "leaky_relu",
+        "x for x > 0, slope*x otherwise",
+        "Maas, Hannun & Ng, ICML workshop 2013",
+        _RELU + _SLOPE * sp.Min(X, 0),
+        ("lrelu",),
+        (Parameter(_SLOPE, sp.Rational(1, 100)),),
+    ),
+    RegistryEntry(
+        "elu",
+        "x for x > 0, alpha*(exp(x) - 1) otherwise",
+        "Clevert, Unterthiner & Hochreiter, ICLR 2016 (arXiv 1511.07289)",
+        _RELU + _ALPHA * _BELOW,
+        parameters=(Parameter(_ALPHA, sp.S.One),),
+    ),
+    RegistryEntry(
+        "selu",
+        "1.0507...*elu(x, 1.6732...), self-normalising",
+        "Klambauer, Unterthiner, Mayr & Hochreiter, NeurIPS 2017 (arXiv 1706.02515)",
+        _SELU_SCALE * (_RELU + _SELU_ALPHA * _BELOW),
+    ),
+    RegistryEntry(
+        "celu",
+        "x for x > 0, alpha*(exp(x/alpha) - 1) otherwise",
+        "Barron 2017 (arXiv 1704.07483)",
+        _RELU + _WIDTH * _BELOW.subs(X, X / _WIDTH),
+        parameters=(Parameter(_WIDTH, sp.S.One),),
+    ),
+    RegistryEntry("gelu", "x*Phi(x)", "Hendrycks & Gimpel 2016 (arXiv 1606.08415)", X * _PHI),
+    RegistryEntry(
+        "gelu_tanh",
+        "x*(1 + tanh(sqrt(2/pi)*(x + 0.044715*x**3)))/2, an approximation of gelu",
+        "Hendrycks & Gimpel 2016 (arXiv 1606.08415)",
+        X * (1 + sp.tanh(sp.sqrt(2 / sp.pi) * (X + sp.Rational(44715, 10**6) * X**3))) / 2,
+        ("gelu_new",),
+    ),
+    RegistryEntry(
+        "quick_gelu",
+        "x*sigmoid(1.702*x), an approximation of gelu",
+        "Hendrycks & Gimpel 2016 (arXiv 1606.08415)",
+        X / (1 + sp.exp(-sp.Rational(1702, 1000) * X)),
+    ),
+    RegistryEntry(
+        "silu",
+        "x*sigmoid(beta*x)",
+        "Elfwing, Uchibe & Doya 2018 (arXiv 1702.03118); Ramachandran, Zoph & Le 2017 (arXiv 1710.05941)",
+        X / (1 + sp.exp(-_BETA * X)),
+        ("swish",),
+        (Parameter(_BETA, sp.S.One),),
+    ),
+    RegistryEntry(
+        "mish",
+        "x*tanh(log(1 + exp(x)))",
+        "Misra, BMVC 2020 (arXiv 1908.08681)",
+        X * sp.tanh(sp.log(1 + sp.exp(X))),
+    ),
+    RegistryEntry(
+        "softplus",
+        "log(1 + exp(beta*x))/beta",
+        "Dugas, Bengio, Belisle, Nadeau & Garcia, NIPS 2000",
+        sp.log(1 + sp.exp(_SHARPNESS * X)) / _SHARPNESS,
+        parameters=(Parameter(_SHARPNESS, sp.S.One),),
+    ),
+    RegistryEntry("log_sigmoid", "-log(1 + exp(-x))", _TORCH, -sp.log(1 + sp.exp(-X))),
+    RegistryEntry(
+        "softsign",
+        "x/(1 + abs(x))",
+        "Bergstra, Desjardins, Lamblin & Bengio 2009; Glorot & Bengio, AISTATS 2010",
+        X / (1 + sp.Abs(X)),
+    ),
+    RegistryEntry("sigmoid", "1/(1 + exp(-x))", _ELEMENTARY, 1 / (1 + sp.exp(-X)), ("logistic",)),
+    RegistryEntry("tanh", "hyperbolic tangent", _ELEMENTARY, sp.tanh(X)),
+    RegistryEntry(
+        "lecun_tanh",
+        "1.7159*tanh(2*x/3)",
+        "LeCun, Bottou, Orr & Mueller, Efficient BackProp, 1998",
+        sp.Rational(17159, 10**4) * sp.tanh(2 * X / 3),
+    ),
+    RegistryEntry("tanhshrink", "x - tanh(x)", _TORCH, X - sp.tanh(X)),
+    RegistryEntry(
+        "hard_tanh",
+        "x clipped to low ... high",
+        "Collobert, thesis, 2004; the one-layer design of [Ling24]",
+        sp.Min(sp.Max(X, _LOW), _HIGH),
+        parameters=(Parameter(_LOW, sp.S.NegativeOne), Parameter(_HIGH, sp.S.One)),
+    ),
+    RegistryEntry(
+        "hard_sigmoid",
+        "x/6 + 1/2 clipped to 0 ... 1",
+        f"Howard et al., MobileNetV3, ICCV 2019 (arXiv 1905.02244); {_TORCH}",
+        _HARD_SIGMOID,
+    ),
+    RegistryEntry(
+        "hard_swish",
+        "x*hard_sigmoid(x)",
+        "Howard et al., MobileNetV3, ICCV 2019 (arXiv 1905.02244)",
+        X * _HARD_SIGMOID,
+        ("hard_silu",),
+    ),
+    RegistryEntry("relu6", "x clipped to 0 ... 6", "Krizhevsky 2010", sp.Min(_RELU, 6)),
+    RegistryEntry(
+        "squared_relu",
+        "max(x, 0)**2",
+        "So et al., Primer, NeurIPS 2021 (arXiv 2109.08668)",
+        _RELU**2,
+        ("relu_squared", "relu2"),
+    ),
+    RegistryEntry(
+        "softshrink",
+        "x moved towards 0 by threshold, 0 within it",
+        f"Donoho 1995 (soft thresholding); {_TORCH}",
+        sp.Max(X - _THRESHOLD, 0) + sp.Min(X + _THRESHOLD, 0),
+        parameters=(Parameter(_THRESHOLD, _HALF),),
+    ),
+    RegistryEntry(
+        "hard_shrink",
+        "x where abs(x) > threshold, 0 elsewhere; it jumps",
+        f"Donoho & Johnstone 1994 (hard thresholding); {_TORCH}",
+        sp.Piecewise((X, sp.Abs(X) > _THRESHOLD), (0, True)),
+        parameters=(Parameter(_THRESHOLD, _HALF),),
+    ),
+    RegistryEntry("normal_cdf", "(1 + erf(x/sqrt(2)))/2", _ELEMENTARY, _PHI, ("Phi",)),
+    RegistryEntry("erf", "error function", _ELEMENTARY, sp.erf(X)),
+    RegistryEntry("sin", "sine", _ELEMENTARY, sp.sin(X), ("sine",)),
+    RegistryEntry("cos", "cosine", _ELEMENTARY, sp.cos(X), ("cosine",)),
+    RegistryEntry("arctan", "inverse tangent", _ELEMENTARY, sp.atan(X), ("atan",)),
+    RegistryEntry("asinh", "inverse hyperbolic sine", _ELEMENTARY, sp.asinh(X), ("arcsinh",)),
+    RegistryEntry("exp", "exponential", _ELEMENTARY, sp.exp(X)),
+    RegistryEntry("gaussian", "exp(-x**2)", "radial basis function", sp.exp(-(X**2)), ("rbf",)),
+    RegistryEntry("log_cosh", "log(cosh(x))", "smooth absolute value", sp.log(sp.cosh(X))),
+    RegistryEntry(
+        "snake",
+        "x + sin(frequency*x)**2/frequency",
+        "Ziyin, Hartwig & Ueda, NeurIPS 2020 (arXiv 2006.08195)",
+        X + sp.sin(_FREQUENCY * X) ** 2 / _FREQUENCY,
+        parameters=(Parameter(_FREQUENCY, sp.S.One),),
+    ),
+    RegistryEntry("abs", "absolute value", _ELEMENTARY, sp.Abs(X), ("absolute",)),
+    RegistryEntry("sign", "-1, 0 or 1; it jumps, and is 0 at 0", _ELEMENTARY, sp.sign(X), ("signum",)),
+    RegistryEntry(
+        "heaviside",
+        "0, 1/2 or 1: (1 + sign(x))/2; it jumps, and is 1/2 at 0",
+        "McCulloch & Pitts 1943",
+        (1 + sp.sign(X)) / 2,
+        ("step",),
+    ),
+    RegistryEntry("identity", "x", _ELEMENTARY, X, ("linear",)),
+    RegistryEntry("square", "x**2", _ELEMENTARY, X**2, ("quadratic",)),
+    RegistryEntry("cube", "x**3", _ELEMENTARY, X**3, ("cubic",)),
+)
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+_INDEX = {_key(name): entry for entry in _ENTRIES for name in (entry.name, *entry.aliases)}
+
+
+def names() -> tuple[str, ...]:
+    """The canonical names, in the order of the registry."""
+    return tuple(entry.name for entry in _ENTRIES)
+
+
+def close_matches(name: str, extra: Iterable[str] = ()) -> str:
+    """``" (close matches: ...)"`` among names, aliases and ``extra``; empty when nothing is close."""
+    spellings = {_key(s): s for e in _ENTRIES for s in (e.name, *e.aliases)} | {_key(s): s for s in extra}
+    found = difflib.get_close_matches(_key(name)[:40], list(spellings), n=3)
+    return f" (close matches: {', '.join(spellings[key] for key in found)})" if found else ""
+
+
+def lookup(name: str) -> RegistryEntry:
+    """The entry called ``name``, up to case, ``-``, ``_`` and spaces: "Leaky-ReLU" is leaky_relu.
+
+    Raises:
+        ParseError: no such name; the message has the close ones.
+    """
+    if not isinstance(name, str):
+        raise ParseError(f"the name of an activation must be a string, got {type(name).__name__}")
+    entry = _INDEX.get(_key(name))
+    if entry is None:
+        shown = ascii(name if len(name) <= 40 else name[:37] + "...")
+        raise ParseError(
+            f"unknown activation {shown}: expected one of the {len(_ENTRIES)} names of the registry"
+            f"{close_matches(name) or ', such as relu, gelu or tanh'}"
+        )
+    return entry
