@@ -41,6 +41,7 @@ from equikernel.theory.registry import (
     names,
     negate,
     power,
+    quoted,
     select,
 )
 
@@ -142,12 +143,7 @@ class _Token(NamedTuple):
     position: int  # from 1
 
     def __str__(self) -> str:
-        return "the end of the text" if self.kind == "end" else _shown(self.text)
-
-
-def _shown(text: str) -> str:
-    """Quoted, in ASCII (so that a Cyrillic letter does not pass for a Latin one), at most about 40 characters."""
-    return ascii(text if len(text) <= 40 else text[:37] + "...")
+        return "the end of the text" if self.kind == "end" else quoted(self.text)
 
 
 class _Measure(NamedTuple):
@@ -186,7 +182,7 @@ class _Parser:
             if match is None:
                 character = self._text[place]
                 hint = _CHARACTER_HINTS.get(character, "expected numbers, x, pi, functions, operators and parentheses")
-                self._fail(f"the character {_shown(character)} is not allowed, {hint}", place + 1)
+                self._fail(f"the character {quoted(character)} is not allowed, {hint}", place + 1)
             kind = match.lastgroup or ""
             if kind != "space":
                 tokens.append(_Token(kind, match.group(), place + 1))
@@ -208,7 +204,7 @@ class _Parser:
 
     def _fail(self, problem: str, position: int | None = None) -> NoReturn:
         where = self._token.position if position is None else position
-        raise ParseError(f"cannot parse {_shown(self._text)}: {problem}, at character {where}")
+        raise ParseError(f"cannot parse {quoted(self._text)}: {problem}, at character {where}")
 
     # -- expressions -------------------------------------------------------------------------------------------------
 
@@ -285,7 +281,7 @@ class _Parser:
             self._fail(f"a number has at most {MAX_DIGITS} digits, found {len(digits)}", token.position)
         if abs(int(exponent or "0")) > MAX_DECIMAL_EXPONENT:
             self._fail(
-                f"the exponent of a number is at most {MAX_DECIMAL_EXPONENT} in magnitude, found {_shown(exponent)}",
+                f"the exponent of a number is at most {MAX_DECIMAL_EXPONENT} in magnitude, found {quoted(exponent)}",
                 token.position,
             )
         scale = int(exponent or "0") - len(fraction)

@@ -43,6 +43,7 @@ __all__ = [
     "names",
     "negate",
     "power",
+    "quoted",
     "select",
     "signum",
 ]
@@ -75,6 +76,7 @@ _FUNCTIONS = {
 _ODD = {sp.sin, sp.tan, sp.sinh, sp.tanh, sp.atan, sp.asinh, sp.erf}
 _EVEN = {sp.cos, sp.cosh}
 _RELATIONS = {"<": sp.Lt, "<=": sp.Le, ">": sp.Gt, ">=": sp.Ge, "==": sp.Eq, "!=": sp.Ne}
+_MIRROR = str.maketrans("<>", "><")
 _IN_ORDER = cmp_to_key(sp.Basic.compare)
 
 
@@ -88,6 +90,10 @@ def _approximations(constant: sp.Expr) -> tuple[Any, Any]:
         raise ParseError(f"a constant needs more than {_MAX_BITS} bits as an exact fraction")
     if constant == sp.I:
         raise ParseError("a constant is not a real number")
+    if not constant.args and not constant.is_Rational and constant not in {sp.pi, sp.E}:
+        raise ParseError("a constant is infinite or undefined")
+    if constant.args and constant.func not in {sp.Add, sp.Mul, sp.Pow, *_FUNCTIONS}:
+        raise ParseError(f"a constant contains the function {constant.func.__name__}, which is not of the grammar")
     parts = [_approximations(part) for part in constant.args]
     try:
         low = _approximate(_COARSE, constant, [part[0] for part in parts])
@@ -118,9 +124,7 @@ def _approximate(context: Any, constant: sp.Expr, parts: list[Any]) -> Any:
         return +context.pi
     if constant == sp.E:
         return +context.e
-    if constant.func in _FUNCTIONS:
-        return getattr(context, _FUNCTIONS[constant.func])(*parts)
-    raise ParseError("a constant is infinite or undefined")
+    return getattr(context, _FUNCTIONS[constant.func])(*parts)
 
 
 def constant_value(constant: sp.Expr) -> float:
@@ -324,6 +328,8 @@ def compare(operator: str, left: sp.Expr, right: sp.Expr) -> sp.Basic:
     """
     difference = add(left, negate(right))
     if not _is_constant(difference):
+        if _is_constant(left):  # SymPy's canonical form has the constant on the right
+            operator, left, right = operator.translate(_MIRROR), right, left
         return _RELATIONS[operator](left, right, evaluate=False)
     return _RELATIONS[operator](signum(difference), sp.S.Zero)
 
@@ -616,6 +622,12 @@ def names() -> tuple[str, ...]:
     return tuple(entry.name for entry in _ENTRIES)
 
 
+def quoted(text: str) -> str:
+    """``text`` for a message: in ASCII, so that a Cyrillic letter does not pass for a Latin one, and not too long."""
+    shown = ascii(text)
+    return shown if len(shown) <= 60 else f"{shown[:56]}...{shown[-1]}"
+
+
 def close_matches(name: str, extra: Iterable[str] = ()) -> str:
     """``" (close matches: ...)"`` among names, aliases and ``extra``; empty when nothing is close."""
     spellings = {_key(s): s for e in _ENTRIES for s in (e.name, *e.aliases)} | {_key(s): s for s in extra}
@@ -633,9 +645,8 @@ def lookup(name: str) -> RegistryEntry:
         raise ParseError(f"the name of an activation must be a string, got {type(name).__name__}")
     entry = _INDEX.get(_key(name))
     if entry is None:
-        shown = ascii(name if len(name) <= 40 else name[:37] + "...")
         raise ParseError(
-            f"unknown activation {shown}: expected one of the {len(_ENTRIES)} names of the registry"
+            f"unknown activation {quoted(name)}: expected one of the {len(_ENTRIES)} names of the registry"
             f"{close_matches(name) or ', such as relu, gelu or tanh'}"
         )
     return entry
