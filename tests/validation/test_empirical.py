@@ -28,7 +28,7 @@ WIDTHS = (64, 128, 256)
 DRAWS = 40
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
