@@ -16,9 +16,11 @@ import numpy.typing as npt
 import scipy.special
 import sympy as sp
 
+from equikernel.errors import AccuracyError
 from equikernel.theory.multiprecision import mp_arithmetic, sympy_to_mpf
 from equikernel.theory.piecewise import PiecewiseProgram
 from equikernel.theory.program import Program
+from equikernel.theory.roots import Breakpoint
 
 __all__ = [
     "FLOAT64",
@@ -33,6 +35,8 @@ FloatArray = npt.NDArray[np.float64]
 UNIT_ROUNDOFF = 2.0**-53
 RELATIVE_TOLERANCE = 3e-14
 _INPUT_ULPS = 8.0
+_UNDERFLOW = 1e-290  # relative accuracy ends near the smallest float64 numbers
+_MOST_REPAIRS = 20_000
 _MAX_BITS = 6400
 
 
@@ -146,7 +150,7 @@ _SLOPES: dict[str, Callable[[Any, Any], Any]] = {
     "softplus": lambda u, v: scipy.special.expit(u),
     "log_cosh": lambda u, v: np.tanh(u),
 }
-_ULPS = 4.0  # no library function used here errs by more, in units of 2^-53 relative
+_ULPS = 4.0  # no other library function used here errs by more, in units of 2^-53 relative
 
 
 class _BoundedArithmetic:
@@ -162,8 +166,12 @@ class _BoundedArithmetic:
 
         def apply(a: _Bounded) -> _Bounded:
             value = function(a.value)
-            carried = np.where(a.error == 0.0, 0.0, np.abs(slope(a.value, value)) * a.error)
-            return _Bounded(value, carried + _ULPS * UNIT_ROUNDOFF * np.abs(value))
+            # a finite value at an infinite argument is a limit (tanh, erf, 1/(1+e^u)): the overflow does no harm
+            harmless = (a.error == 0.0) | (np.isinf(a.value) & np.isfinite(value))
+            carried = np.where(harmless, 0.0, np.abs(slope(a.value, value)) * a.error)
+            # scipy's erfc rounds u^2 before it exponentiates
+            ulps = _ULPS + a.value * a.value if name == "erfc" else _ULPS
+            return _Bounded(value, carried + ulps * UNIT_ROUNDOFF * np.abs(value))
 
         return apply
 
@@ -178,7 +186,10 @@ class _BoundedArithmetic:
 
     def div(self, a: _Bounded, b: _Bounded) -> _Bounded:
         value = a.value / b.value
-        return self._rounded(value, (a.error + np.abs(value) * b.error) / np.abs(b.value))
+        error = (a.error + np.abs(value) * b.error) / np.abs(b.value)
+        # a divisor that overflowed leaves less than |a|/1e308
+        vanished = np.isinf(b.value) & np.isfinite(a.value)
+        return self._rounded(value, np.where(vanished, np.abs(a.value) * 1e-308, error))
 
     def neg(self, a: _Bounded) -> _Bounded:
         return _Bounded(-a.value, a.error)
@@ -234,13 +245,18 @@ def accurate_float64(program: Program) -> Callable[[FloatArray], FloatArray]:
         with np.errstate(all="ignore"):
             run = program.run(_BOUNDED, _Bounded(x, 0.0))
             value = np.array(np.broadcast_to(run.value, x.shape), dtype=np.float64)
-            # the smallest normal number: below it relative accuracy has no meaning in float64
-            suspect = np.isfinite(x) & ~(run.error <= RELATIVE_TOLERANCE * np.abs(value) + 2.3e-308)
+            suspect = np.isfinite(x) & ~(run.error <= RELATIVE_TOLERANCE * np.abs(value) + _UNDERFLOW)
             if suspect.any():
                 error = np.broadcast_to(run.error, x.shape)[suspect]
                 moved = _INPUT_ULPS * UNIT_ROUNDOFF * np.abs(x[suspect] * slope.run(FLOAT64, x[suspect]))
                 suspect[suspect] = ~(error <= moved)
-        for i in np.flatnonzero(suspect):
+        repairs = np.flatnonzero(suspect)
+        if len(repairs) > _MOST_REPAIRS:
+            raise AccuracyError(
+                f"the expression loses its accuracy in float64 at {len(repairs)} points (the first is "
+                f"x = {x[repairs[0]]:.6g}); write it without cancellation, or evaluate it with accurate=False"
+            )
+        for i in repairs:
             value[i] = _accurate_point(program, float(x[i]))
         return value
 
@@ -256,8 +272,12 @@ def numpy_function(program: PiecewiseProgram, *, accurate: bool = True) -> Calla
     With ``accurate=False`` the plain program runs without error bounds: faster on large arrays, and as accurate as
     the expression as written after the rewrites of ``theory.program``.
     """
-    breaks = [float(b) for b in program.breakpoints]
-    values = [float(v(mp_arithmetic(40))) for v in program.values]
+    breaks = [_last_on_the_left(b) for b in program.breakpoints]
+    values = [
+        (float(b), float(v(mp_arithmetic(40))))
+        for b, v in zip(program.breakpoints, program.values, strict=True)
+        if float(b) == b.value(mp_arithmetic(40))
+    ]
     functions = [accurate_float64(p) if accurate else _plain_float64(p) for p in program.programs]
 
     def evaluate(x: Any) -> Any:
@@ -277,13 +297,19 @@ def _plain_float64(program: Program) -> Callable[[FloatArray], FloatArray]:
     return evaluate
 
 
+def _last_on_the_left(at: Breakpoint) -> float:
+    """The largest float64 that is not above the breakpoint."""
+    nearest = float(at)
+    return float(np.nextafter(nearest, -np.inf)) if nearest > at.value(mp_arithmetic(40)) else nearest
+
+
 def _select(
     x: FloatArray,
     breaks: Sequence[float],
     functions: Sequence[Callable[[FloatArray], FloatArray]],
-    values: Sequence[float],
+    values: Sequence[tuple[float, float]],
 ) -> FloatArray:
-    """``functions[k]`` between ``breaks[k-1]`` and ``breaks[k]``, ``values[k]`` at ``breaks[k]``; NaN for NaN."""
+    """``functions[k]`` above ``breaks[k-1]`` up to ``breaks[k]``, single values where a breakpoint is a float."""
     if not breaks:
         return functions[0](x)
     result = np.empty_like(x)
@@ -292,7 +318,7 @@ def _select(
         inside = place == k
         if inside.any():
             result[inside] = function(x[inside])
-    for at, value in zip(breaks, values, strict=True):
+    for at, value in values:
         result[x == at] = value
     result[np.isnan(x)] = np.nan
     return result

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sympy as sp
 
 from equikernel.errors import ConvergenceError, NoFixedPointError, UnstableError
 from equikernel.numerics.data import data_matrix, mean_scale
@@ -36,6 +37,7 @@ FloatArray = npt.NDArray[np.float64]
 _TERMS = (64, 256, 1024)
 _FEW_PAIRS = 2e-4  # share of pairs left to quadrature that is cheaper than more terms
 _RATIO = 1.25
+_LARGE_MEAN = 1e4  # mean^2/variance above which a constant is taken out of the activation
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def implicit_kernels(X: Any, deq: DEQ, *, tau0: Any = None, trained: str = "aA",
     """Exact implicit CK and NTK of any activation on data (theory, sections 3 and 4).
 
     G_ij = E[phi_c(u) phi_c(v)], (u, v) ~ N(0, [[q_i, L_ij], [L_ij, q_j]]), L_ij = sigma_a2 G_ij + sigma_b2 <x_i, x_j>;
-    K_ij = G_ij/(1 - sigma_a2 G'_ij) for trained "aA". Identical samples share one row, so that duplicates are exact.
+    K_ij = G_ij/(1 - sigma_a2 G'_ij) for trained "aA". Identical samples (and opposite ones, for odd
+    phi) share one row, so that they are exact.
     Accuracy: about 1e-14 (G) and 1e-13 (K) of the kernel's scale.
 
     Args:
@@ -96,25 +99,23 @@ def implicit_kernels(X: Any, deq: DEQ, *, tau0: Any = None, trained: str = "aA",
         require_derivative(deq.activation)
     solution = solve(deq, mean_scale(X) if tau0 is None else tau0, trained="a")
     tau = float(solution.tau)
-    centre = float(gaussian_moments(deq.activation, tau).mean.value)
+    phi, centre = _centred(deq.activation, tau)
     sigma_a2, sigma_b2 = float(deq.sigma_a2), float(deq.sigma_b2)
-    unique, inverse = np.unique(X, axis=0, return_inverse=True)
-    inverse = inverse.ravel()
-    first = _first_places(inverse, len(unique))
-    s = unique @ unique.T
-    variances = _variances(deq.activation, centre, sigma_a2, sigma_b2 * np.diag(s), tau * tau, first)
-    pairs = _PairKernel(deq.activation, centre, variances, s, sigma_a2, sigma_b2, first)
+    samples = _distinct(X, odd=phi.parity == "odd")
+    s = samples.rows @ samples.rows.T
+    variances = _variances(phi, centre, sigma_a2, sigma_b2 * np.diag(s), tau * tau, samples.first)
+    pairs = _PairKernel(phi, centre, variances, s, sigma_a2, sigma_b2, samples.first)
     contraction = sigma_a2 * float(pairs.rows.slope_energy.max())
     pairs.check_stability(sigma_a2, include_diagonal=needs_slope)
     K = None
     if ntk:
         with np.errstate(invalid="ignore"):
             K = ntk_entry(pairs.G, pairs.G_dot, s, sigma_a2, sigma_b2, trained)
-        K = K[np.ix_(inverse, inverse)]
+        K = samples.expand(K)
     return ImplicitKernels(
-        ck=pairs.G[np.ix_(inverse, inverse)],
+        ck=samples.expand(pairs.G),
         ntk=K,
-        variances=variances[inverse],
+        variances=variances[samples.inverse],
         tau=tau,
         contraction=contraction,
         methods=pairs.methods,
@@ -149,22 +150,19 @@ def explicit_kernels(X: Any, net: ExplicitNetwork, *, ntk: bool = True) -> Expli
     if ntk:
         for layer in net.layers:
             require_derivative(layer.activation)
-    unique, inverse = np.unique(X, axis=0, return_inverse=True)
-    inverse = inverse.ravel()
-    first = _first_places(inverse, len(unique))
-    sigma = unique @ unique.T
+    samples = _distinct(X, odd=all(layer.activation.parity == "odd" for layer in net.layers))
+    sigma = samples.rows @ samples.rows.T
     theta = sigma.copy()
     tau = net.tau0
     for layer in net.layers:
-        m = gaussian_moments(layer.activation, tau)
-        # one sqrt(q) row per sample: with sigma_a2 = 0 the pair equation just evaluates the dual activation
-        pairs = _PairKernel(layer.activation, float(m.mean.value), np.diag(sigma).copy(), sigma, 0.0, 1.0, first)
+        phi, centre = _centred(layer.activation, tau)
+        # with sigma_a2 = 0 the pair equation just evaluates the dual activation
+        pairs = _PairKernel(phi, centre, np.diag(sigma).copy(), sigma, 0.0, 1.0, samples.first)
         sigma = pairs.G
         if ntk:
             theta = sigma + theta * pairs.G_dot
-        tau = math.sqrt(m.V.value)
-    places = np.ix_(inverse, inverse)
-    return ExplicitKernels(sigma[places], theta[places] if ntk else None)
+        tau = math.sqrt(gaussian_moments(phi, tau).V.value)
+    return ExplicitKernels(samples.expand(sigma), samples.expand(theta) if ntk else None)
 
 
 def explicit_ck(X: Any, net: ExplicitNetwork) -> FloatArray:
@@ -180,11 +178,45 @@ def explicit_ntk(X: Any, net: ExplicitNetwork) -> FloatArray:
     return kernels.ntk
 
 
-def _first_places(inverse: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """For each distinct row, the first sample that has it: what error messages name."""
-    first = np.full(count, len(inverse), dtype=np.int64)
-    np.minimum.at(first, inverse, np.arange(len(inverse)))
-    return first
+def _centred(activation: Activation, tau: float) -> tuple[Activation, float]:
+    """The activation and its mean at scale tau, after taking out a constant that would drown it in float64.
+
+    Kernels do not depend on constants; of ``3 + 1e-6*x`` float64 values would keep ten digits.
+    """
+    m = gaussian_moments(activation, tau)
+    centre = float(m.mean.value)
+    if centre * centre <= _LARGE_MEAN * float(m.V.value):
+        return activation, centre
+    shifted = Activation(activation.expr - sp.Rational(repr(centre)), activation.name)
+    return shifted, float(gaussian_moments(shifted, tau).mean.value)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Distinct samples, and how the given ones are made of them: X = signs * rows[inverse]; first places for errors."""
+
+    rows: FloatArray
+    inverse: npt.NDArray[np.int64]
+    signs: FloatArray
+    first: npt.NDArray[np.int64]
+
+    def expand(self, kernel: FloatArray) -> FloatArray:
+        """The kernel of the given samples from that of the distinct ones."""
+        full: FloatArray = kernel[np.ix_(self.inverse, self.inverse)]
+        return full * self.signs[:, None] * self.signs if (self.signs < 0).any() else full
+
+
+def _distinct(X: FloatArray, *, odd: bool) -> _Samples:
+    """Identical samples share a row, and for an odd network x and -x do: z(-x) = -z(x)."""
+    signs = np.ones(len(X))
+    if odd:
+        leading = X[np.arange(len(X)), (X != 0).argmax(axis=1)]
+        signs = np.where(leading < 0, -1.0, 1.0)
+    rows, inverse = np.unique(X * signs[:, None], axis=0, return_inverse=True)
+    inverse = inverse.ravel()
+    first = np.full(len(rows), len(X), dtype=np.int64)
+    np.minimum.at(first, inverse, np.arange(len(X)))
+    return _Samples(rows, inverse, signs, first)
 
 
 def _variances(

@@ -19,8 +19,10 @@ __all__ = ["Moment", "Moments", "gaussian_moments", "multiprecision_moments", "q
 
 FLOAT64_DIGITS = 15
 TARGET_FLOAT64 = 1e-13
-_NOISE = 1.5e-15  # relative error of a float64 term: a few ulps of phi, of the weight, and of the sum
+_TERM_ULPS = 6.0
+_PHI_ULPS = 8.0
 _ESCALATIONS = (32, 64)
+_DEAREST_LEVEL = 9  # of the float64 rule: beyond, many digits would take minutes, and absolute accuracy must do
 _NEGLIGIBLE = 1e-50  # a moment known to this absolute accuracy that is still all error is reported as it is
 
 
@@ -106,11 +108,11 @@ class _Raw:
 
 @dataclass(frozen=True)
 class _Sums:
-    """The six trapezoidal sums, the sums of absolute values, and what a relative error 1 in phi would do to each."""
+    """The six trapezoidal sums, the sums of absolute values, and bounds of their rounding in unit roundoffs."""
 
     values: list[Any]
     sizes: list[float]
-    exposures: list[float]
+    ulps: list[float]
 
 
 def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any) -> _Sums:
@@ -124,22 +126,24 @@ def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any) -> _Sums:
     wf = weight * f
     wff = wf * f
     terms = [wf, wff, xi * wf, hermite2 * wf, hermite2 * wff, weight * slope * slope]
-    wp = weight * abs(phi)
+    # a few ulps of phi, and of its argument y, enter f = phi - shift; xi^2 ulps enter the weight, a few each product
+    wp = weight * (abs(phi) + abs(nodes.y[alive] * slope))
     wfp = 2 * wp * abs(f)
     exposed = [wp, wfp, xi * wp, hermite2 * wp, hermite2 * wfp, terms[5]]
+    factor = _TERM_ULPS + xi * xi
     return _Sums(
         [t.sum() for t in terms],
         [float(abs(t).sum()) for t in terms],
-        [float(abs(t).sum()) for t in exposed],
+        [float((abs(t) * factor + _PHI_ULPS * abs(e)).sum()) for t, e in zip(terms, exposed, strict=True)],
     )
 
 
-def _raw_moments(r: Rule, tau: Any, relative: float, noise: float) -> _Raw:
+def _raw_moments(r: Rule, tau: Any, relative: float) -> _Raw:
     """Halve the step until the sums agree to ``relative`` of their absolute sums, or to rounding.
 
     The trapezoidal rule converges quadratically here (the error of a level is about the square of the one before), so
-    that the difference of the last two levels is a generous bound for the last one. ``noise`` is the relative rounding
-    of phi and of the weights.
+    that the difference of the last two levels is a generous bound for the last one. Rounding and the truncated tail of
+    the weight are added to it.
 
     Raises:
         AccuracyError: no agreement at the last level, or overflow.
@@ -148,6 +152,7 @@ def _raw_moments(r: Rule, tau: Any, relative: float, noise: float) -> _Raw:
     previous: list[Any] | None = None
     count = 6 if r.activation.has_square_integrable_derivative else 5
     start = max(r.converged_level(tau) - 1, FIRST_LEVEL)
+    tail = r.tail(tau)
     for level in range(start, r.last_level + 1):
         nodes = r.nodes(tau, level)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -162,7 +167,7 @@ def _raw_moments(r: Rule, tau: Any, relative: float, noise: float) -> _Raw:
         values = sums.values[:count]
         if previous is not None:
             gaps = [float(abs(a - b)) for a, b in zip(values, previous, strict=True)]
-            rounding = [noise * (s + e) for s, e in zip(sums.sizes, sums.exposures, strict=True)]
+            rounding = [r.unit * ulps + tail for ulps in sums.ulps]
             if all(g <= relative * s + 2 * n for g, s, n in zip(gaps, sums.sizes, rounding, strict=False)):
                 r.remember_level(tau, level)
                 return _Raw(shift, values, [g + n for g, n in zip(gaps, rounding, strict=False)])
@@ -185,7 +190,7 @@ def _assemble(activation: Activation, tau: Any, raw: _Raw, provenance: str) -> M
     return Moments(
         activation=activation,
         tau=tau,
-        mean=moment(raw.shift + m0, e0 + abs(float(raw.shift)) * _NOISE * (activation.parity != "odd"), "odd"),
+        mean=moment(raw.shift + m0, e0 + abs(float(raw.shift)) * 1e-15, "odd"),
         V=moment(formulas.variance(m0, s0), es0 + 2 * abs(float(m0)) * e0),
         d1=moment(formulas.mean_slope(m1, tau), e1 / scale, "even"),
         d2=moment(formulas.curvature(m2, tau), e2 / scale**2, "odd"),
@@ -198,11 +203,17 @@ def _accurate_enough(moments: Moments, relative: float) -> bool:
     return all(m.relative_error <= relative or m.error < _NEGLIGIBLE for name, m in moments.items() if name != "mean")
 
 
+def _worth_escalating(moments: Moments) -> bool:
+    """Whether a moment misses its target and, after one escalation, still has a digit to show."""
+    missed = [m for name, m in moments.items() if name != "mean" and m.relative_error > TARGET_FLOAT64]
+    return any("float64" in m.provenance or m.relative_error < 0.1 for m in missed)
+
+
 def multiprecision_moments(activation: Activation, tau: Any, digits: int) -> Moments:
     """Moments by one quadrature at ``digits`` working digits: absolute accuracy about 10^-(digits - 5)."""
     arithmetic = mp_arithmetic(digits)
     relative = 10.0 ** -(digits - 5) if digits < 300 else mpmath.mpf(10) ** -(digits - 5)
-    raw = _raw_moments(rule(activation, digits), arithmetic.number(tau), relative, 10.0 ** -(digits - 3))
+    raw = _raw_moments(rule(activation, digits), arithmetic.number(tau), relative)
     return _assemble(activation, arithmetic.number(tau), raw, f"quadrature ({digits} working digits)")
 
 
@@ -228,7 +239,7 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
     if digits <= FLOAT64_DIGITS:
         moments = _float64_moments(activation, float(tau), 4e-15)
         for work in _ESCALATIONS:
-            if _accurate_enough(moments, TARGET_FLOAT64):
+            if not _worth_escalating(moments) or rule(activation).converged_level(float(tau)) > _DEAREST_LEVEL:
                 break
             moments = _rounded(multiprecision_moments(activation, float(tau), work))
         return moments
@@ -245,7 +256,7 @@ def quick_moments(activation: Activation, tau: float) -> Moments:
 
 
 def _float64_moments(activation: Activation, tau: float, relative: float) -> Moments:
-    raw = _raw_moments(rule(activation), tau, relative, _NOISE)
+    raw = _raw_moments(rule(activation), tau, relative)
     plain = _Raw(float(raw.shift), [float(v) for v in raw.values], raw.errors)
     return _assemble(activation, tau, plain, "quadrature (float64)")
 

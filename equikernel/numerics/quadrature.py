@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.errors import AccuracyError
-from equikernel.numerics.arithmetic import accurate_float64
+from equikernel.numerics.arithmetic import UNIT_ROUNDOFF, accurate_float64
 from equikernel.theory.activation import Activation
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
 from equikernel.theory.program import Program
@@ -28,7 +28,7 @@ __all__ = ["Nodes", "Rule", "not_converged", "rule"]
 ObjectArray = npt.NDArray[Any]
 FIRST_LEVEL = 2
 LAST_LEVEL_FLOAT64 = 14
-LAST_LEVEL_MP = 11
+LAST_LEVEL_MP = 11  # at 60 digits; one more for each doubling of the digits
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ class Rule:
     def __init__(self, activation: Activation, digits: int | None) -> None:
         self.activation = activation
         self.digits = 18 if digits is None else digits
-        self.last_level = LAST_LEVEL_FLOAT64 if digits is None else LAST_LEVEL_MP
+        extra = max(0, math.ceil(math.log2(self.digits / 60.0)))
+        self.last_level = LAST_LEVEL_FLOAT64 if digits is None else LAST_LEVEL_MP + extra
         self._arithmetic = None if digits is None else mp_arithmetic(digits)
         self.math: Any = _Float64Math if self._arithmetic is None else _MpMath(self._arithmetic)
         self._nodes: dict[tuple[int, int], Nodes] = {}
@@ -127,6 +128,18 @@ class Rule:
     def converged_level(self, tau: Any) -> int:
         """The level at which the moments converged earlier in this octave of tau (the first level if never)."""
         return self._converged.get(math.ceil(math.log2(tau)), FIRST_LEVEL)
+
+    @property
+    def unit(self) -> float:
+        """Unit roundoff of the arithmetic."""
+        return UNIT_ROUNDOFF if self._arithmetic is None else 10.0**-self.digits
+
+    def tail(self, tau: Any) -> float:
+        """The weight times phi^2 where the weight is cut off, from the growth of phi: what truncation may cost."""
+        reach = _reach(self.activation, 2.0 ** math.ceil(math.log2(tau)), self.digits)
+        growth = self.activation.growth
+        log_phi = growth.rate * reach + growth.degree * math.log1p(reach)
+        return math.exp(max(min(2.0 * log_phi - 0.5 * (reach / float(tau)) ** 2, 700.0), -700.0))
 
     def remember_level(self, tau: Any, level: int) -> None:
         """Note the level at which the moments at ``tau`` converged."""

@@ -222,10 +222,11 @@ def _growth(program: PiecewiseProgram) -> Growth:
     c = arithmetic.context
     slopes = program.derivative()
     logs = []
+    widest = 1 + 5 * 0.0137
     for exponent in (2, 3, 4):
         largest = c.zero
         for k in range(6):
-            x = c.mpf(10) ** exponent * (1 + k * c.mpf("0.0137"))
+            x = c.mpf(10) ** exponent * (widest - k * c.mpf("0.0137"))
             for signed in (x, -x):
                 try:
                     sizes = [abs(p.run(arithmetic, signed)) for p in (program, slopes)]
@@ -241,7 +242,7 @@ def _growth(program: PiecewiseProgram) -> Growth:
     low, middle, high = (max(v, 0.0) for v in logs)
     if high > 300.0 and middle > 0.0 and high / middle > 10.0**1.95:
         raise _too_fast()
-    rate = max((high - middle) / 9000.0, 0.0)
+    rate = max((high - middle) / (9000.0 * widest), 0.0)
     if rate < 0.02 / 9.0:  # polynomial: the logarithm gains degree * log 10 a decade
         return Growth(0.0, max((high - middle) / 2.302585, (middle - low) / 2.302585, 0.0))
     return Growth(rate, 0.0)
@@ -249,7 +250,7 @@ def _growth(program: PiecewiseProgram) -> Growth:
 
 def _too_fast() -> ActivationError:
     return ActivationError(
-        "the activation grows too fast: its Gaussian moments do not exist (growth like exp(x**2)); "
+        "the activation grows (or oscillates) too fast: its Gaussian moments do not exist or cannot be computed; "
         "at most exponential growth, exp(c*|x|), is allowed"
     )
 

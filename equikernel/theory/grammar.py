@@ -25,25 +25,21 @@ from typing import NamedTuple, NoReturn
 import sympy as sp
 
 from equikernel.errors import ParseError
-from equikernel.theory.registry import (
-    RegistryEntry,
-    X,
+from equikernel.theory.constructors import (
     add,
     apply,
-    close_matches,
     compare,
     constant_value,
     exponential,
-    lookup,
     maximum,
     minimum,
     multiply,
-    names,
     negate,
     power,
-    quoted,
     select,
 )
+from equikernel.theory.program import X
+from equikernel.theory.registry import RegistryEntry, close_matches, lookup, names, quoted
 
 __all__ = ["X", "functions", "parse"]
 

@@ -11,6 +11,7 @@ import sympy as sp
 
 __all__ = ["MpArithmetic", "mp_arithmetic", "sympy_to_mpf"]
 
+_LARGEST_ANGLE_BITS = 100_000  # reducing a larger angle modulo pi would take as many bits of pi
 _HUGE_EXPONENT = 1e12  # exp of more than this is refused: the exponent alone would not fit in memory
 
 
@@ -29,9 +30,9 @@ class MpArithmetic:
             "log": lambda u: c.log(self._positive(u, "log")),
             "log1p": lambda u: c.log1p(self._positive(1 + u, "log") - 1 if u < -0.5 else u),
             "sqrt": lambda u: c.sqrt(u if u == 0 else self._positive(u, "sqrt")),
-            "sin": c.sin,
-            "cos": c.cos,
-            "tan": c.tan,
+            "sin": lambda u: c.sin(self._reducible(u)),
+            "cos": lambda u: c.cos(self._reducible(u)),
+            "tan": lambda u: c.tan(self._reducible(u)),
             "sinh": lambda u: c.sinh(self._bounded(u)),
             "cosh": lambda u: c.cosh(self._bounded(u)),
             "tanh": lambda u: c.sign(u) if abs(u) > 10 * c.prec else c.tanh(u),
@@ -49,6 +50,11 @@ class MpArithmetic:
     def _bounded(self, u: Any) -> Any:
         if abs(u) > _HUGE_EXPONENT:
             raise OverflowError("exponential of a number above 1e12")
+        return u
+
+    def _reducible(self, u: Any) -> Any:
+        if self.context.mag(u) > _LARGEST_ANGLE_BITS:
+            raise OverflowError("trigonometric function of a number with more than 100,000 bits before the point")
         return u
 
     def _positive(self, u: Any, name: str) -> Any:
@@ -137,4 +143,6 @@ def sympy_to_mpf(value: sp.Expr, arithmetic: MpArithmetic) -> Any:
         return c.inf if value is sp.oo else -c.inf
     # maxn bounds SymPy's search for lost digits in nested constants
     evaluated = value.evalf(arithmetic.digits + 10, maxn=4 * arithmetic.digits + 400)
+    if not evaluated.is_Float:
+        raise ValueError(f"{value} is not a real number")
     return c.make_mpf(evaluated._mpf_)

@@ -100,8 +100,7 @@ def smooth_pieces(expr: sp.Expr) -> tuple[Piece, ...]:
 
 def value_at(expr: sp.Expr, at: Breakpoint) -> Callable[[MpArithmetic], Any]:
     """The value of the full expression at a breakpoint, branches decided there."""
-    resolved = _Resolver(at.value(mp_arithmetic(60)), at_zero=True).expression(expr)
-    program = compiled(resolved)
+    program = compiled(_Resolver(at.value(mp_arithmetic(60)), at_zero=True).expression(expr))
     return lambda arithmetic: program.run(arithmetic, at.value(arithmetic))
 
 
@@ -226,7 +225,13 @@ class _Resolver:
         """The sign of a resolved expression at the point; 0 only when it vanishes (identically, unless at_zero)."""
         if not expr.has(X):
             return int(sp.sign(expr))
-        value = evaluate(expr, self.point, 60)
+        try:
+            value = evaluate(expr, self.point, 60)
+        except _FAILURES:
+            raise ActivationError(
+                f"{expr} is undefined at x = {mpmath.nstr(self.point, 6)}, where a branch depends on it; "
+                "an activation must be real and finite for every x: restrict it with where(...)"
+            ) from None
         if abs(value) > _ZERO:
             return 1 if value > 0 else -1
         if self.at_zero:

@@ -84,6 +84,16 @@ class Program:
     def __len__(self) -> int:
         return len(self.instructions)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Program) and (self.instructions, self.result) == (other.instructions, other.result)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.instructions, self.result))
+
     @cached_property
     def is_constant(self) -> bool:
         """Whether the result does not depend on x."""
@@ -316,7 +326,13 @@ class _Builder:
         denominator: list[int] = []
         sigmoids: list[tuple[sp.Expr, int]] = []
         exponent_sum: sp.Expr = sp.S.Zero
-        for factor in sp.Mul.make_args(expr):
+        factors = list(sp.Mul.make_args(expr))
+        for sinh in [f for f in factors if isinstance(f, sp.sinh) and 1 / sp.cosh(f.args[0]) in factors]:
+            # each alone overflows where their quotient is 1
+            factors.remove(sinh)
+            factors.remove(1 / sp.cosh(sinh.args[0]))
+            factors.append(sp.tanh(sinh.args[0]))
+        for factor in factors:
             if isinstance(factor, sp.exp):
                 exponent_sum += factor.args[0]
                 continue

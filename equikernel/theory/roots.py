@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -35,7 +35,7 @@ class Breakpoint:
     """A point of the line: ``exact`` when it has a closed form, else the only zero of ``program`` in ``bracket``."""
 
     exact: sp.Expr | None
-    program: Program | None = field(default=None, compare=False)
+    program: Program | None = None
     bracket: tuple[mpmath.mpf, mpmath.mpf] | None = None
 
     def value(self, arithmetic: MpArithmetic) -> Any:

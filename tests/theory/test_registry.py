@@ -10,9 +10,10 @@ import pytest
 import sympy as sp
 
 from equikernel.errors import ParseError
-from equikernel.theory import registry
+from equikernel.theory import constructors, registry
 from equikernel.theory.grammar import parse
-from equikernel.theory.registry import RegistryEntry, X, lookup, names
+from equikernel.theory.program import X
+from equikernel.theory.registry import RegistryEntry, lookup, names
 
 EPS = 2.0**-52
 GRID = [k / 8 for k in range(-96, 97)]  # holds every kink and jump
@@ -226,28 +227,28 @@ def test_a_float_parameter_is_its_shortest_decimal() -> None:
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        (registry.power(X**2, sp.Rational(1, 2)), sp.Abs(X)),
-        (registry.power(4 * X**2 * sp.sin(X), sp.Rational(1, 2)), 2 * sp.Abs(X) * sp.sqrt(sp.sin(X))),
-        (registry.power(sp.log(X) ** 2, sp.Rational(1, 2)), sp.sqrt(sp.log(X) ** 2)),  # log(x) is not always real
-        (registry.power(registry.power(X, sp.Rational(1, 2)), sp.Integer(2)), X),
-        (registry.power(sp.exp(X), sp.Rational(1, 2)), sp.exp(X / 2)),
-        (registry.power(sp.Abs(X), sp.Integer(4)), X**4),
-        (registry.multiply(sp.exp(X), sp.exp(-X)), sp.S.One),
-        (registry.multiply(sp.sqrt(2), sp.sqrt(2), X), 2 * X),
-        (registry.multiply(sp.Integer(2), X + 1), 2 * X + 2),
-        (registry.multiply(X, 1 / X), sp.S.One),
-        (registry.multiply(sp.S.Zero, X), sp.S.Zero),
-        (registry.add(X, X, sp.pi, sp.pi, -2 * X), 2 * sp.pi),
-        (registry.maximum(X, sp.pi, sp.Integer(3)), sp.Max(X, sp.pi)),
-        (registry.minimum(registry.minimum(X, sp.Integer(2)), sp.Integer(1)), sp.Min(X, 1)),
-        (registry.absolute(-2 * X), 2 * sp.Abs(X)),
-        (registry.signum(-2 * X), -sp.sign(X)),
-        (registry.absolute(sp.pi - 4), 4 - sp.pi),
-        (registry.apply(sp.tanh, -X), -sp.tanh(X)),
-        (registry.apply(sp.cos, -X), sp.cos(X)),
-        (registry.apply(sp.log, sp.exp(X)), X),
-        (registry.compare("<", X, X + 1), sp.true),
-        (registry.compare(">=", sp.pi, sp.Rational(22, 7)), sp.false),
+        (constructors.power(X**2, sp.Rational(1, 2)), sp.Abs(X)),
+        (constructors.power(4 * X**2 * sp.sin(X), sp.Rational(1, 2)), 2 * sp.Abs(X) * sp.sqrt(sp.sin(X))),
+        (constructors.power(sp.log(X) ** 2, sp.Rational(1, 2)), sp.sqrt(sp.log(X) ** 2)),  # log(x) is not always real
+        (constructors.power(constructors.power(X, sp.Rational(1, 2)), sp.Integer(2)), X),
+        (constructors.power(sp.exp(X), sp.Rational(1, 2)), sp.exp(X / 2)),
+        (constructors.power(sp.Abs(X), sp.Integer(4)), X**4),
+        (constructors.multiply(sp.exp(X), sp.exp(-X)), sp.S.One),
+        (constructors.multiply(sp.sqrt(2), sp.sqrt(2), X), 2 * X),
+        (constructors.multiply(sp.Integer(2), X + 1), 2 * X + 2),
+        (constructors.multiply(X, 1 / X), sp.S.One),
+        (constructors.multiply(sp.S.Zero, X), sp.S.Zero),
+        (constructors.add(X, X, sp.pi, sp.pi, -2 * X), 2 * sp.pi),
+        (constructors.maximum(X, sp.pi, sp.Integer(3)), sp.Max(X, sp.pi)),
+        (constructors.minimum(constructors.minimum(X, sp.Integer(2)), sp.Integer(1)), sp.Min(X, 1)),
+        (constructors.absolute(-2 * X), 2 * sp.Abs(X)),
+        (constructors.signum(-2 * X), -sp.sign(X)),
+        (constructors.absolute(sp.pi - 4), 4 - sp.pi),
+        (constructors.apply(sp.tanh, -X), -sp.tanh(X)),
+        (constructors.apply(sp.cos, -X), sp.cos(X)),
+        (constructors.apply(sp.log, sp.exp(X)), X),
+        (constructors.compare("<", X, X + 1), sp.true),
+        (constructors.compare(">=", sp.pi, sp.Rational(22, 7)), sp.false),
     ],
 )
 def test_constructors_agree_with_evaluated_sympy(expression: sp.Basic, expected: sp.Basic) -> None:
@@ -267,7 +268,7 @@ def test_constructors_agree_with_evaluated_sympy(expression: sp.Basic, expected:
     ],
 )
 def test_constant_value(constant: sp.Expr, value: float) -> None:
-    assert registry.constant_value(constant) == pytest.approx(value, rel=4 * EPS)
+    assert constructors.constant_value(constant) == pytest.approx(value, rel=4 * EPS)
 
 
 @pytest.mark.parametrize(
@@ -289,4 +290,4 @@ def test_constant_value(constant: sp.Expr, value: float) -> None:
 )
 def test_constants_without_a_usable_value_are_refused(constant: sp.Expr) -> None:
     with pytest.raises(ParseError, match=r"^a constant "):
-        registry.constant_value(constant)
+        constructors.constant_value(constant)

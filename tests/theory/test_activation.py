@@ -1,0 +1,189 @@
+"""One object, every arithmetic: functions, derivatives, parity, jumps, growth and what is refused."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+import sympy as sp
+
+from equikernel.errors import ActivationError, InputError, ParseError
+from equikernel.theory.activation import activation, registry_names
+from equikernel.theory.multiprecision import mp_arithmetic
+from equikernel.theory.program import X
+
+STRINGS = [
+    "x*tanh(log(1+exp(x)))",
+    "(exp(x)-exp(-x))/(exp(x)+exp(-x))",
+    "where(x > 1, x - 1, where(x < -0.5, 0.3*(x + 0.5), 0))",
+    "max(tanh(x), x/2)",
+    "x*Phi(x) + 0.1*sin(3*x)",
+    "abs(x)**1.5",
+    "log(1 + abs(x))",
+    "1/(2 + sin(x))",
+    "relu(x - 1) - relu(-x - 1)",
+    "sigmoid(x)*softplus(x) - erfc(x)",
+]
+GRID = np.unique(np.concatenate([np.linspace(-40, 40, 161), np.linspace(-3, 3, 121), [-800.0, 800.0, 1e-9, -1e-9]]))
+
+
+@pytest.mark.parametrize("spec", [*registry_names(), *STRINGS])
+def test_float64_and_many_digits_agree(spec):
+    act = activation(spec)
+    grid = np.unique(np.concatenate([GRID, [float(b) for b in act.breakpoints]]))
+    exact, exact_slope = act.function("mpmath", digits=30), act.derivative("mpmath", digits=30)
+    values, slopes = act(grid), act.derivative("numpy")(grid)
+    largest = float(np.finfo(float).max)
+    for x, value, slope in zip(grid, values, slopes, strict=True):
+        truth, true_slope = exact(float(x)), exact_slope(float(x))
+        if abs(truth) > largest:
+            assert np.isinf(value)
+            continue
+        # the contract: 3e-14 relative, or a few ulps of the argument
+        allowed = 3e-14 * abs(truth) + 2e-15 * abs(x * true_slope) + 1e-300
+        assert abs(mpmath.mpf(value) - truth) <= allowed, (x, value, truth)
+        if mpmath.isnan(true_slope):
+            assert np.isnan(slope)
+        elif abs(true_slope) < largest:
+            # one more derivative would bound this exactly; the argument's rounding is at most |x| ulps of curvature
+            assert abs(mpmath.mpf(slope) - true_slope) <= 1e-12 * max(abs(true_slope), mpmath.mpf(1e-280)), (x, slope)
+
+
+@pytest.mark.parametrize("spec", [*registry_names(), *STRINGS])
+def test_derivative_is_the_limit_of_differences(spec):
+    act = activation(spec)
+    slope = act.derivative("mpmath", digits=30)
+    program = act.program
+    for x in ("-2.3171", "-0.4142", "0.377", "1.6180", "2.91"):
+        with mpmath.workdps(60):
+            arithmetic = mp_arithmetic(80)
+            point, h = arithmetic.context.mpf(x), arithmetic.context.mpf(10) ** -25
+            difference = (program.run(arithmetic, point + h) - program.run(arithmetic, point - h)) / (2 * h)
+            assert abs(difference - slope(x)) <= mpmath.mpf(10) ** -24 * max(1, abs(difference))
+
+
+def test_the_issue_example_does_not_overflow():
+    assert activation("log(1+exp(x))")(800.0) == 800.0
+
+
+@pytest.mark.parametrize(
+    ("spec", "parity"),
+    [
+        ("tanh", "odd"),
+        ("sin", "odd"),
+        ("hard_tanh", "odd"),
+        ("sign", "odd"),
+        ("softsign", "odd"),
+        ("x*cos(x)", "odd"),
+        ("(exp(x)-exp(-x))/(exp(x)+exp(-x))", "odd"),
+        ("cos", "even"),
+        ("abs", "even"),
+        ("log_cosh", "even"),
+        ("gaussian", "even"),
+        ("x*tanh(x)", "even"),
+        ("abs(abs(x)-1)", "even"),
+        ("relu", None),
+        ("gelu", None),
+        ("heaviside", None),
+        ("tanh(x) + 1e-60*x**2", None),
+        ("abs(x-1)", None),
+    ],
+)
+def test_parity(spec, parity):
+    assert activation(spec).parity == parity
+
+
+@pytest.mark.parametrize(
+    ("spec", "jumps", "square_integrable"),
+    [
+        ("sign", ["0"], False),
+        ("heaviside", ["0"], False),
+        ("where(x > 1, 2, where(x < -1, -2, x))", ["-1", "1"], False),
+        ("where(x >= 1, x, x**2)", [], True),
+        ("relu", [], True),
+        ("sqrt(abs(x))", [], False),
+        ("abs(x)**0.75", [], True),
+        ("abs(x)**1.5", [], True),
+        ("hard_shrink", ["-1/2", "1/2"], False),
+    ],
+)
+def test_jumps(spec, jumps, square_integrable):
+    act = activation(spec)
+    assert [str(b.to_sympy()) for b in act.jumps] == jumps
+    assert act.has_square_integrable_derivative is square_integrable
+
+
+def test_values_at_breakpoints_are_those_of_the_expression():
+    assert activation("sign")(0.0) == 0.0
+    assert activation("heaviside")(0.0) == 0.5
+    assert activation("where(x > 1, 2, 0)")(1.0) == 0.0
+    assert activation("where(x >= 1, 2, 0)")(1.0) == 2.0
+    assert activation("relu").derivative("numpy")(0.0) == 0.5  # the mean of the one-sided derivatives
+
+
+def test_growth():
+    assert activation("relu").growth.degree == pytest.approx(1.0, abs=0.01)
+    assert activation("x**3").growth.degree == pytest.approx(3.0, abs=0.01)
+    assert activation("tanh").growth.degree == 0.0
+    assert activation("exp(0.5*x)").growth.rate == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "says"),
+    [
+        ("exp(x**2)", ActivationError, "grows too fast"),
+        ("exp(x**2/1000)", ActivationError, "grows too fast"),
+        ("exp(exp(x))", ActivationError, "grows too fast"),
+        ("exp(exp(exp(x)))", ActivationError, "grows too fast"),
+        ("3", ActivationError, "constant"),
+        ("x - x", ActivationError, "constant"),
+        ("where(x > 0, 1, 1)", ActivationError, "constant"),
+        ("log(x)", ActivationError, "undefined on part"),
+        ("sqrt(x)", ActivationError, "undefined on part"),
+        ("1/x", ActivationError, "undefined on part"),
+        ("max(sin(x), 0)", ActivationError, "changes sign"),
+        ("y + 1", ParseError, "y"),
+        ("no_such_activation", ParseError, "no_such_activation"),
+        ("x.real", ParseError, "."),
+        ("__import__('os')", ParseError, "_"),
+        ("9**9**9", ParseError, ""),
+        ("x" * 3000, ParseError, "2000"),
+        ("", ParseError, ""),
+    ],
+)
+def test_bad_input_gets_one_sentence(spec, error, says):
+    with pytest.raises(error) as caught:
+        activation(spec)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_sympy_expressions():
+    x = sp.Symbol("x")
+    assert activation(x / (1 + sp.exp(-x))) == activation("swish")
+    assert activation(sp.Max(X, 0.1 * X)).expr == sp.Max(X, X / 10)  # floats are the decimals they print as
+    with pytest.raises(ActivationError, match="other symbol"):
+        activation(x + sp.Symbol("y"))
+    with pytest.raises(ActivationError, match="complex"):
+        activation(sp.I * x)
+    with pytest.raises(ActivationError, match="floor"):
+        activation(sp.floor(x) * x)
+    with pytest.raises(InputError, match="got int"):
+        activation(3)
+
+
+def test_equality_repr_and_export():
+    gelu = activation("gelu")
+    assert gelu == activation("x*Phi(x)")
+    assert hash(gelu) == hash(activation("x*Phi(x)"))
+    assert repr(gelu) == "activation('gelu')"
+    exported = activation("relu").to_dict()
+    assert exported["breakpoints"] == ["0"]
+    assert exported["jumps"] == []
+    assert "erf" in gelu.latex()
+
+
+def test_unknown_arithmetic():
+    with pytest.raises(InputError, match="expected one of mpmath, numpy, torch"):
+        activation("relu").function("cuda")
