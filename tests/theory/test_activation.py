@@ -131,10 +131,10 @@ def test_growth():
 @pytest.mark.parametrize(
     ("spec", "error", "says"),
     [
-        ("exp(x**2)", ActivationError, "grows too fast"),
-        ("exp(x**2/1000)", ActivationError, "grows too fast"),
-        ("exp(exp(x))", ActivationError, "grows too fast"),
-        ("exp(exp(exp(x)))", ActivationError, "grows too fast"),
+        ("exp(x**2)", ActivationError, "too fast"),
+        ("exp(x**2/1000)", ActivationError, "too fast"),
+        ("exp(exp(x))", ActivationError, "too fast"),
+        ("exp(exp(exp(x)))", ActivationError, "too fast"),
         ("3", ActivationError, "constant"),
         ("x - x", ActivationError, "constant"),
         ("where(x > 0, 1, 1)", ActivationError, "constant"),
