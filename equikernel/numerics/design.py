@@ -189,8 +189,8 @@ def _hard_tanh_layers(solution: Solution, match: str) -> Iterator[tuple[Layer, .
         return
     d1 = gaussian_moments(unit, s).d1.value
     a = math.sqrt(linear if match == "ck" else linear / 2.0) / d1
-    c = float(solution.tau0) / s
-    yield (_layer(f"{_decimal(a)}*max(min(x,{_decimal(c)}),-{_decimal(c)})", {"a": a, "c": c}),)
+    a, c = float(a), float(solution.tau0) / s
+    yield (_layer(f"{a!r}*max(min(x, {c!r}), -{c!r})", {"a": a, "c": c}),)
 
 
 def _leaky_layers(solution: Solution, match: str) -> Iterator[tuple[Layer, ...]]:
@@ -243,14 +243,10 @@ def _polished(polynomial: np.polynomial.Polynomial, x: float) -> float:
 
 def _leaky(m: float, d: float) -> Layer:
     a, b = m + d, m - d
-    return _layer(f"max({_decimal(a)}*x,{_decimal(b)}*x)", {"a": a, "b": b})
-
-
-def _decimal(value: float) -> str:
-    """The shortest decimal that reads back as the same float, as the grammar takes it."""
-    return f"({value!r})"
+    return _layer(f"max({a!r}*x, {b!r}*x)", {"a": a, "b": b})
 
 
 def _layer(text: str, params: dict[str, float]) -> Layer:
+    """A layer from grammar text; repr gives the shortest decimal that reads back as the same float."""
     made: Activation = activation(text)
     return Layer(made, tuple(params.items()))

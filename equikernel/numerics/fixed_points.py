@@ -7,10 +7,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import scipy.optimize
 
 from equikernel.errors import AccuracyError, ConvergenceError
 from equikernel.numerics.moments import multiprecision_moments, quick_moments
+from equikernel.numerics.quadrature import rule
 from equikernel.theory.activation import Activation
 from equikernel.theory.equations import fixed_point_map, fixed_point_slope
 from equikernel.theory.models import DEQ
@@ -20,6 +22,8 @@ __all__ = ["FixedPoint", "FixedPointScan", "defect", "polish", "scan_fixed_point
 
 _RATIO = 1.25  # neighbouring grid points of the scan, as variances
 _SPAN = 1e8  # the scan ends at this multiple of sigma_b2 tau0^2
+_WIDE, _BOUND_LEVEL = 1024.0, 7  # nodes over which the suprema of phi and phi' are taken
+_SAFETY = 1.05
 _TANGENT = 1e-11  # |q - T(q)|/q at an extremum below which a double root cannot be excluded in float64
 
 
@@ -81,11 +85,12 @@ class _Equation:
 
 
 def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
-    """Locate the fixed points of T on [b, 1e8 b], b = sigma_b2 tau0^2.
+    """Locate the fixed points of T from b = sigma_b2 tau0^2 up to a bound on all of them, or up to 1e8 b without one.
 
-    q - T(q) and its derivative are taken on a grid of ratio 1.25 in q; sign changes are bracketed and solved by a
-    safeguarded Newton iteration, and between grid points where the derivative turns, the extremum is located so that
-    pairs of close roots are not missed. Not a proof: features of the activation narrower than the grid can hide roots.
+    Bounds: V <= sup phi^2, and V <= q sup phi'^2 (Poincare), the suprema taken over quadrature nodes. q - T(q) and its
+    derivative are taken on a grid of ratio 1.25 in q; sign changes are bracketed and solved by a safeguarded Newton
+    iteration, and between grid points where the derivative turns, the extremum is located so that pairs of close roots
+    are not missed. Not a proof: features of the activation narrower than the grid can hide roots.
 
     Args:
         deq: the network.
@@ -96,7 +101,8 @@ def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
     equation = _Equation(deq.activation, sigma_a2, lower)
     grid: list[tuple[float, float, float]] = []
     q = lower
-    while q <= _SPAN * lower:
+    limit = _upper_bound(deq.activation, sigma_a2, lower)
+    while q <= limit * _RATIO:
         try:
             value, slope = equation.both(q)
         except AccuracyError:
@@ -123,6 +129,20 @@ def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
                 points.append(_solve(equation, low, high, f_low))
     final_sign = 0 if not grid else (1 if grid[-1][1] > 0 else -1)
     return FixedPointScan(tuple(points), tuple(tangent), lower, grid[-1][0], final_sign)
+
+
+def _upper_bound(activation: Activation, sigma_a2: float, bias: float) -> float:
+    """A number above every fixed point, where phi is bounded or the Lipschitz constant small; else _SPAN * bias."""
+    nodes = rule(activation).nodes(_WIDE, _BOUND_LEVEL)
+    bounds = [_SPAN * bias]
+    growth = activation.growth
+    if growth.rate == 0.0 and growth.degree < 0.01:
+        bounds.append(bias + sigma_a2 * float(np.max(nodes.phi**2)))
+    if growth.rate == 0.0 and growth.degree < 1.01 and activation.has_square_integrable_derivative:
+        contraction = _SAFETY * sigma_a2 * float(np.max(nodes.slope**2))
+        if contraction < 1.0:
+            bounds.append(bias / (1.0 - contraction))
+    return _SAFETY * min(bounds)
 
 
 def _solve(equation: _Equation, low: float, high: float, f_low: float) -> FixedPoint:

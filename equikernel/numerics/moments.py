@@ -102,6 +102,7 @@ class _Raw:
     """The six raw moments of phi - shift and bounds on their errors, in the order of ``theory.moments``."""
 
     shift: Any
+    shift_error: float
     values: list[Any]
     errors: list[float]
 
@@ -170,7 +171,8 @@ def _raw_moments(r: Rule, tau: Any, relative: float) -> _Raw:
             rounding = [r.unit * ulps + tail for ulps in sums.ulps]
             if all(g <= relative * s + 2 * n for g, s, n in zip(gaps, sums.sizes, rounding, strict=False)):
                 r.remember_level(tau, level)
-                return _Raw(shift, values, [g + n for g, n in zip(gaps, rounding, strict=False)])
+                errors = [g + n for g, n in zip(gaps, rounding, strict=False)]
+                return _Raw(shift, r.unit * _PHI_ULPS * abs(float(shift)), values, errors)
         previous = values
     raise not_converged(r.activation, tau, r.digits)
 
@@ -190,7 +192,7 @@ def _assemble(activation: Activation, tau: Any, raw: _Raw, provenance: str) -> M
     return Moments(
         activation=activation,
         tau=tau,
-        mean=moment(raw.shift + m0, e0 + abs(float(raw.shift)) * 1e-15, "odd"),
+        mean=moment(raw.shift + m0, e0 + raw.shift_error, "odd"),
         V=moment(formulas.variance(m0, s0), es0 + 2 * abs(float(m0)) * e0),
         d1=moment(formulas.mean_slope(m1, tau), e1 / scale, "even"),
         d2=moment(formulas.curvature(m2, tau), e2 / scale**2, "odd"),
@@ -257,7 +259,7 @@ def quick_moments(activation: Activation, tau: float) -> Moments:
 
 def _float64_moments(activation: Activation, tau: float, relative: float) -> Moments:
     raw = _raw_moments(rule(activation), tau, relative)
-    plain = _Raw(float(raw.shift), [float(v) for v in raw.values], raw.errors)
+    plain = _Raw(float(raw.shift), raw.shift_error, [float(v) for v in raw.values], raw.errors)
     return _assemble(activation, tau, plain, "quadrature (float64)")
 
 

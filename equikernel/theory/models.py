@@ -100,8 +100,8 @@ class Layer:
     params: tuple[tuple[str, float], ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        """The layer's expression and parameters as plain JSON types."""
-        return {"expression": str(self.activation.expr), "params": dict(self.params)}
+        """The layer's activation, as the text it was made from, and its parameters, as plain JSON types."""
+        return {"expression": self.activation.name, "params": dict(self.params)}
 
 
 @dataclass(frozen=True)
