@@ -4,7 +4,8 @@ With rho = s cos(omega), s = +-1, and independent standard normals a, b, the pai
 u = sqrt(q_i)(cos(omega/2) a + sin(omega/2) b), v = s sqrt(q_j)(cos(omega/2) a - sin(omega/2) b) has variances q_i, q_j
 and correlation rho. For fixed b the integrand in a has kinks where u or v crosses a breakpoint, and as a function of b
 the inner integral is smooth except where two kinks meet; Gauss-Legendre panels between those points converge
-geometrically, whatever the activation and however close rho is to +-1.
+geometrically, whatever the activation and however close rho is to +-1. Where a piece itself is singular at its end
+(|x|^1.5), tanh-sinh panels take their place.
 """
 
 from __future__ import annotations
@@ -23,20 +24,26 @@ FloatArray = npt.NDArray[np.float64]
 _ORDER = 24
 _PANEL = 2.5  # longest panel, in standard deviations
 _SIGMAS = 9.0
+_TANH_SINH_HALF, _TANH_SINH_REACH = 32, 3.2
 
 
 @cache
-def _legendre(order: int) -> tuple[FloatArray, FloatArray]:
-    nodes, weights = np.polynomial.legendre.leggauss(order)
-    return nodes, weights
+def _panel_rule(singular_ends: bool) -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights on [-1, 1]: Gauss-Legendre, or tanh-sinh for integrands singular at the ends."""
+    if not singular_ends:
+        return np.polynomial.legendre.leggauss(_ORDER)
+    step = _TANH_SINH_REACH / _TANH_SINH_HALF
+    t = step * np.arange(-_TANH_SINH_HALF, _TANH_SINH_HALF + 1)
+    u = 0.5 * math.pi * np.sinh(t)
+    return np.tanh(u), 0.5 * math.pi * step * np.cosh(t) / np.cosh(u) ** 2
 
 
-def _panels(edges: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Gauss-Legendre nodes and weights on consecutive intervals; ``edges`` has shape (..., k + 1), sorted.
+def _panels(edges: FloatArray, singular_ends: bool) -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights on consecutive intervals; ``edges`` has shape (..., k + 1), sorted.
 
     Returns arrays of shape (..., k * order). Empty intervals get zero weights.
     """
-    nodes, weights = _legendre(_ORDER)
+    nodes, weights = _panel_rule(singular_ends)
     half = 0.5 * np.diff(edges, axis=-1)
     middle = 0.5 * (edges[..., 1:] + edges[..., :-1])
     points = middle[..., None] + half[..., None] * nodes
@@ -68,13 +75,14 @@ def pair_duals(activation: Activation, centre: float, q_i: float, q_j: float, rh
     if sine > 0.0:
         meetings = ((kinks_i[:, None] - kinks_j[None, :]) / (2.0 * sine)).ravel()
         outer = np.sort(np.concatenate([outer, meetings[np.abs(meetings) < reach]]))
-    b, weight_b = _panels(outer)
+    singular = activation.has_algebraic_breakpoints
+    b, weight_b = _panels(outer, singular)
     inner = np.broadcast_to(_grid(reach), (b.size, _grid(reach).size))
     moving = np.concatenate(
         [(kinks_i[None, :] - sine * b[:, None]) / cosine, (kinks_j[None, :] + sine * b[:, None]) / cosine], axis=1
     )
     edges = np.sort(np.concatenate([inner, np.clip(moving, -reach, reach)], axis=1), axis=1)
-    a, weight_a = _panels(edges)
+    a, weight_a = _panels(edges, singular)
     with np.errstate(under="ignore"):
         weight = weight_a * weight_b[:, None] * np.exp(-0.5 * (a * a + (b * b)[:, None])) / (2.0 * math.pi)
     u = root_i * (cosine * a + sine * b[:, None])

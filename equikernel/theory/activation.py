@@ -111,6 +111,18 @@ class Activation:
         """Whether E[phi'(tau xi)^2] is finite: no jumps, and |phi'| below |x - b|^(-1/2) near a breakpoint b."""
         return not self.jumps and not any(self._steep(k) for k in range(len(self.breakpoints)))
 
+    @cached_property
+    def has_algebraic_breakpoints(self) -> bool:
+        """Whether a root or real power of something that vanishes at a breakpoint makes a piece singular there."""
+        arithmetic = mp_arithmetic(60)
+        for k, at in enumerate(self.breakpoints):
+            for program in (self.program.programs[k], self.program.programs[k + 1]):
+                values = program.trace(arithmetic, at.value(arithmetic))
+                for op, args, _ in program.instructions:
+                    if op in ("sqrt", "powr") and abs(values[args[0]]) < mpmath.mpf(10) ** -40:
+                        return True
+        return False
+
     def _steep(self, k: int) -> bool:
         arithmetic = mp_arithmetic(160)
         c = arithmetic.context

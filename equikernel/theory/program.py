@@ -101,10 +101,15 @@ class Program:
 
     def run(self, arithmetic: Arithmetic, x: Any) -> Any:
         """Evaluate at ``x`` (a number or array of the arithmetic); the result has the shape of ``x``."""
+        value = self.trace(arithmetic, x)[self.result]
+        return arithmetic.fill(x, value) if self.is_constant else value
+
+    def trace(self, arithmetic: Arithmetic, x: Any) -> list[Any]:
+        """The values of all instructions at ``x``."""
         values: list[Any] = []
         for op, args, payload in self.instructions:
             values.append(x if op == "x" else _apply(arithmetic, op, [values[a] for a in args], payload))
-        return arithmetic.fill(x, values[self.result]) if self.is_constant else values[self.result]
+        return values
 
     def derivative(self) -> Program:
         """The program of d/dx, by forward differentiation of every instruction."""

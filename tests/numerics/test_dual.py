@@ -92,6 +92,17 @@ def test_hermite_rows_of_relu():
         assert rows[k] == pytest.approx(expected, abs=2e-15)
 
 
+@pytest.mark.parametrize("name", ["erf(relu(x)**1.5)", "abs(x)**1.5", "sqrt(abs(x))", "relu6(x)**2.5 - x"])
+def test_pieces_singular_at_their_ends(name):
+    act = activation(name)
+    assert act.has_algebraic_breakpoints
+    q = np.array([0.7, 1.9])
+    for variance, value in zip(q, second_moment(act, 0.2, q)[0], strict=True):
+        assert pair_duals(act, 0.2, variance, variance, 1.0)[0] == pytest.approx(value, rel=1e-13)
+    means = hermite_rows(act, 0.2, q, 2).coefficients[:, 0]
+    assert pair_duals(act, 0.2, q[0], q[1], 0.0)[0] == pytest.approx(means[0] * means[1], rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["tanh", "gelu", "cos", "mish"])
 def test_parseval(name):
     q = np.exp(np.linspace(-3, 0.5, 60))  # many scales: the rows are interpolated
