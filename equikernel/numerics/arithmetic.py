@@ -25,7 +25,7 @@ from equikernel.theory.roots import Breakpoint
 __all__ = [
     "FLOAT64",
     "Float64Arithmetic",
-    "accurate_float64",
+    "bounded_float64",
     "mpmath_function",
     "numpy_function",
 ]
@@ -171,6 +171,8 @@ class _BoundedArithmetic:
             carried = np.where(harmless, 0.0, np.abs(slope(a.value, value)) * a.error)
             # scipy's erfc rounds u^2 before it exponentiates
             ulps = _ULPS + a.value * a.value if name == "erfc" else _ULPS
+            if name == "log_cosh":  # the one function here that vanishes together with its slope
+                carried = carried + a.error * a.error
             return _Bounded(value, carried + ulps * UNIT_ROUNDOFF * np.abs(value))
 
         return apply
@@ -182,11 +184,13 @@ class _BoundedArithmetic:
         return self._rounded(a.value + b.value, a.error + b.error)
 
     def mul(self, a: _Bounded, b: _Bounded) -> _Bounded:
-        return self._rounded(a.value * b.value, np.abs(a.value) * b.error + np.abs(b.value) * a.error)
+        # the last term matters where both factors cancelled to zero
+        error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+        return self._rounded(a.value * b.value, error)
 
     def div(self, a: _Bounded, b: _Bounded) -> _Bounded:
         value = a.value / b.value
-        error = (a.error + np.abs(value) * b.error) / np.abs(b.value)
+        error = (a.error + np.abs(value) * b.error) / np.maximum(np.abs(b.value) - b.error, 0.0)
         # a divisor that overflowed leaves less than |a|/1e308
         vanished = np.isinf(b.value) & np.isfinite(a.value)
         return self._rounded(value, np.where(vanished, np.abs(a.value) * 1e-308, error))
@@ -196,7 +200,8 @@ class _BoundedArithmetic:
 
     def powi(self, a: _Bounded, n: int) -> _Bounded:
         value = a.value**n
-        return _Bounded(value, n * np.abs(a.value) ** (n - 1) * a.error + 2.0 * UNIT_ROUNDOFF * np.abs(value))
+        size = np.abs(a.value) + a.error
+        return _Bounded(value, n * size ** (n - 1) * a.error + 2.0 * UNIT_ROUNDOFF * np.abs(value))
 
     def powr(self, a: _Bounded, exponent: _Bounded) -> _Bounded:
         value = a.value**exponent.value
@@ -233,23 +238,24 @@ def _accurate_point(program: Program, x: float) -> float:
     return 0.0
 
 
-def accurate_float64(program: Program) -> Callable[[FloatArray], FloatArray]:
-    """A smooth program on float64 arrays, repaired in mpmath where it lost accuracy.
+def bounded_float64(program: Program) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+    """A smooth program on float64 arrays: values, repaired in mpmath where they lost accuracy, and error bounds.
 
     A value counts as accurate when its error bound is below 3e-14 relative, or below the change that moving x by a few
-    units of its last place makes (no float64 function of a float64 argument can promise more at sin(1e6 x)).
+    units of its last place makes (no float64 function of a float64 argument can promise more at sin(1e6 x)). The bounds
+    are first-order running bounds.
     """
     slope = program.derivative()
 
-    def evaluate(x: FloatArray) -> FloatArray:
+    def evaluate(x: FloatArray) -> tuple[FloatArray, FloatArray]:
         with np.errstate(all="ignore"):
             run = program.run(_BOUNDED, _Bounded(x, 0.0))
             value = np.array(np.broadcast_to(run.value, x.shape), dtype=np.float64)
-            suspect = np.isfinite(x) & ~(run.error <= RELATIVE_TOLERANCE * np.abs(value) + _UNDERFLOW)
+            error = np.array(np.broadcast_to(run.error, x.shape), dtype=np.float64)
+            suspect = np.isfinite(x) & ~(error <= RELATIVE_TOLERANCE * np.abs(value) + _UNDERFLOW)
             if suspect.any():
-                error = np.broadcast_to(run.error, x.shape)[suspect]
                 moved = _INPUT_ULPS * UNIT_ROUNDOFF * np.abs(x[suspect] * slope.run(FLOAT64, x[suspect]))
-                suspect[suspect] = ~(error <= moved)
+                suspect[suspect] = ~(error[suspect] <= moved)
         repairs = np.flatnonzero(suspect)
         if len(repairs) > _MOST_REPAIRS:
             raise AccuracyError(
@@ -258,9 +264,15 @@ def accurate_float64(program: Program) -> Callable[[FloatArray], FloatArray]:
             )
         for i in repairs:
             value[i] = _accurate_point(program, float(x[i]))
-        return value
+            error[i] = UNIT_ROUNDOFF * abs(value[i])
+        return value, error
 
     return evaluate
+
+
+def _accurate_float64(program: Program) -> Callable[[FloatArray], FloatArray]:
+    evaluate = bounded_float64(program)
+    return lambda x: evaluate(x)[0]
 
 
 def numpy_function(program: PiecewiseProgram, *, accurate: bool = True) -> Callable[[Any], Any]:
@@ -278,7 +290,7 @@ def numpy_function(program: PiecewiseProgram, *, accurate: bool = True) -> Calla
         for b, v in zip(program.breakpoints, program.values, strict=True)
         if float(b) == b.value(mp_arithmetic(40))
     ]
-    functions = [accurate_float64(p) if accurate else _plain_float64(p) for p in program.programs]
+    functions = [_accurate_float64(p) if accurate else _plain_float64(p) for p in program.programs]
 
     def evaluate(x: Any) -> Any:
         array = np.asarray(x, dtype=np.float64)

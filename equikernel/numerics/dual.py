@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 _ORDER = 24
 _PANEL = 2.5  # longest panel, in standard deviations
 _SIGMAS = 9.0
-_TANH_SINH_HALF, _TANH_SINH_REACH = 32, 3.2
+_TANH_SINH_HALF, _TANH_SINH_REACH = 48, 3.2
 
 
 @cache

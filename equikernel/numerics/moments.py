@@ -20,7 +20,6 @@ __all__ = ["Moment", "Moments", "gaussian_moments", "multiprecision_moments", "q
 FLOAT64_DIGITS = 15
 TARGET_FLOAT64 = 1e-13
 _TERM_ULPS = 6.0
-_PHI_ULPS = 8.0
 _ESCALATIONS = (32, 64)
 _DEAREST_LEVEL = 9  # of the float64 rule: beyond, many digits would take minutes, and absolute accuracy must do
 _NEGLIGIBLE = 1e-50  # a moment known to this absolute accuracy that is still all error is reported as it is
@@ -109,14 +108,14 @@ class _Raw:
 
 @dataclass(frozen=True)
 class _Sums:
-    """The six trapezoidal sums, the sums of absolute values, and bounds of their rounding in unit roundoffs."""
+    """The six trapezoidal sums, the sums of absolute values, and bounds of their rounding."""
 
     values: list[Any]
     sizes: list[float]
-    ulps: list[float]
+    rounding: list[float]
 
 
-def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any) -> _Sums:
+def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any, unit: float) -> _Sums:
     xi = nodes.y / tau
     weight = nodes.dy * math_.exp(-(xi * xi) / 2) / (tau * math_.root_two_pi)
     alive = np.asarray(weight > 0, dtype=bool)
@@ -127,15 +126,17 @@ def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any) -> _Sums:
     wf = weight * f
     wff = wf * f
     terms = [wf, wff, xi * wf, hermite2 * wf, hermite2 * wff, weight * slope * slope]
-    # a few ulps of phi, and of its argument y, enter f = phi - shift; xi^2 ulps enter the weight, a few each product
-    wp = weight * (abs(phi) + abs(nodes.y[alive] * slope))
+    # the errors of phi and of the node y enter f = phi - shift; xi^2 roundoffs enter the weight, a few each product
+    moved = unit * abs(nodes.y[alive] * slope)
+    wp = weight * (nodes.phi_error[alive] + moved + unit * (abs(phi) + abs(shift)))
     wfp = 2 * wp * abs(f)
-    exposed = [wp, wfp, xi * wp, hermite2 * wp, hermite2 * wfp, terms[5]]
-    factor = _TERM_ULPS + xi * xi
+    ws = 2 * weight * abs(slope) * nodes.slope_error[alive]
+    exposed = [wp, wfp, xi * wp, hermite2 * wp, hermite2 * wfp, ws]
+    factor = unit * (_TERM_ULPS + xi * xi)
     return _Sums(
         [t.sum() for t in terms],
         [float(abs(t).sum()) for t in terms],
-        [float((abs(t) * factor + _PHI_ULPS * abs(e)).sum()) for t, e in zip(terms, exposed, strict=True)],
+        [float((abs(t) * factor + abs(e)).sum()) for t, e in zip(terms, exposed, strict=True)],
     )
 
 
@@ -158,8 +159,8 @@ def _raw_moments(r: Rule, tau: Any, relative: float) -> _Raw:
         nodes = r.nodes(tau, level)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if previous is None:
-                shift = _sums(nodes, tau, shift, r.math).values[0]
-            sums = _sums(nodes, tau, shift, r.math)
+                shift = _sums(nodes, tau, shift, r.math, r.unit).values[0]
+            sums = _sums(nodes, tau, shift, r.math, r.unit)
         if not all(math.isfinite(s) for s in sums.sizes[:count]):
             raise AccuracyError(
                 f"the Gaussian moments of {r.activation.name} at tau = {float(tau):.6g} overflow; "
@@ -168,11 +169,11 @@ def _raw_moments(r: Rule, tau: Any, relative: float) -> _Raw:
         values = sums.values[:count]
         if previous is not None:
             gaps = [float(abs(a - b)) for a, b in zip(values, previous, strict=True)]
-            rounding = [r.unit * ulps + tail for ulps in sums.ulps]
+            rounding = [error + tail for error in sums.rounding]
             if all(g <= relative * s + 2 * n for g, s, n in zip(gaps, sums.sizes, rounding, strict=False)):
                 r.remember_level(tau, level)
                 errors = [g + n for g, n in zip(gaps, rounding, strict=False)]
-                return _Raw(shift, r.unit * _PHI_ULPS * abs(float(shift)), values, errors)
+                return _Raw(shift, 2 * r.unit * abs(float(shift)), values, errors)
         previous = values
     raise not_converged(r.activation, tau, r.digits)
 

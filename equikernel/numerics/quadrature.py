@@ -9,7 +9,7 @@ until two agree; the difference bounds the error of the coarser one and is repor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import mpmath
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.errors import AccuracyError
-from equikernel.numerics.arithmetic import UNIT_ROUNDOFF, accurate_float64
+from equikernel.numerics.arithmetic import UNIT_ROUNDOFF, bounded_float64
 from equikernel.theory.activation import Activation
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
 from equikernel.theory.program import Program
@@ -26,6 +26,7 @@ from equikernel.theory.roots import Breakpoint
 __all__ = ["Nodes", "Rule", "not_converged", "rule"]
 
 ObjectArray = npt.NDArray[Any]
+_MP_ULPS = 16
 FIRST_LEVEL = 2
 LAST_LEVEL_FLOAT64 = 14
 LAST_LEVEL_MP = 11  # at 60 digits; one more for each doubling of the digits
@@ -33,12 +34,14 @@ LAST_LEVEL_MP = 11  # at 60 digits; one more for each doubling of the digits
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes y (increasing), weights dy (without the Gaussian density), values of phi and phi', over all pieces."""
+    """Nodes y, weights dy (without the Gaussian density), phi and phi' with error bounds, over all pieces."""
 
     y: ObjectArray
     dy: ObjectArray
     phi: ObjectArray
+    phi_error: ObjectArray
     slope: ObjectArray
+    slope_error: ObjectArray
 
 
 class _Float64Math:
@@ -152,12 +155,8 @@ class Rule:
             new = self._new_nodes(key[0], level)
             if level > FIRST_LEVEL:
                 old = self.nodes(tau, level - 1)
-                new = Nodes(
-                    np.concatenate([old.y, new.y]),
-                    np.concatenate([old.dy / 2, new.dy]),
-                    np.concatenate([old.phi, new.phi]),
-                    np.concatenate([old.slope, new.slope]),
-                )
+                halved = replace(old, dy=old.dy / 2)
+                new = Nodes(*(np.concatenate(pair) for pair in zip(astuple(halved), astuple(new), strict=True)))
             self._nodes[key] = new
         return self._nodes[key]
 
@@ -177,8 +176,8 @@ class Rule:
             inside = (abs(y) <= reach) & (True if lower is None else y > lower) & (True if upper is None else y < upper)
             y, dy = y[inside.astype(bool)], dy[inside.astype(bool)]
             programs = (self.activation.program.programs[k], self.activation.derivative_program.programs[k])
-            parts.append((y, dy, *(self._run(p, y) for p in programs)))
-        return Nodes(*(np.concatenate([p[k] for p in parts]) for k in range(4)))
+            parts.append((y, dy, *(array for p in programs for array in self._run(p, y))))
+        return Nodes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _number(self, value: float) -> Any:
         return value if self._arithmetic is None else self._arithmetic.context.mpf(value)
@@ -189,14 +188,15 @@ class Rule:
             return None
         return float(end) if self._arithmetic is None else end.value(self._arithmetic)
 
-    def _run(self, program: Program, y: ObjectArray) -> ObjectArray:
+    def _run(self, program: Program, y: ObjectArray) -> tuple[ObjectArray, ObjectArray]:
+        """Values and error bounds; in mpmath a few units of the last digit, cancellation being what digits are for."""
         arithmetic = self._arithmetic
         if arithmetic is None:
-            return accurate_float64(program)(y)
+            return bounded_float64(program)(y)
         values = np.empty(y.shape, dtype=object)
         for i, point in enumerate(y):
             values[i] = program.run(arithmetic, point)
-        return values
+        return values, abs(values) * (_MP_ULPS * self.unit)
 
 
 _RULES: dict[tuple[Activation, int | None, int], Rule] = {}

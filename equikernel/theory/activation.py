@@ -10,6 +10,7 @@ from typing import Any
 
 import mpmath
 import sympy as sp
+from sympy.printing.latex import LatexPrinter
 
 from equikernel.arithmetics import ARITHMETICS
 from equikernel.errors import ActivationError, InputError
@@ -32,6 +33,15 @@ class Growth:
 
     rate: float
     degree: float
+
+
+class _LatexPrinter(LatexPrinter):  # type: ignore[misc]  # SymPy's printers are untyped
+    """SymPy's printer, which fails on powers of a Piecewise."""
+
+    def _print_Pow(self, expr: sp.Expr) -> str:  # noqa: N802 - the name SymPy dispatches on
+        if isinstance(expr.base, sp.Piecewise):
+            return rf"\left({self._print(expr.base)}\right)^{{{self._print(expr.exp)}}}"
+        return str(super()._print_Pow(expr))
 
 
 class Activation:
@@ -190,7 +200,7 @@ class Activation:
 
     def latex(self) -> str:
         """phi(x) as LaTeX."""
-        return str(sp.latex(self.expr))
+        return str(_LatexPrinter().doprint(self.expr))
 
     def to_dict(self) -> dict[str, Any]:
         """Name, expression, breakpoints, jumps, parity and LaTeX, as plain JSON types."""
