@@ -8,18 +8,16 @@ every device: the CPU and CUDA see the same networks, float32 sees them rounded.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
-import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
-from equikernel.errors import ConvergenceError, DataError, InputError
-from equikernel.numerics.class_statistics import unbiased_trace_products
+from equikernel.errors import ConvergenceError, InputError
 from equikernel.numerics.data import data_matrix, mean_scale
 from equikernel.numerics.moments import gaussian_moments, require_derivative
 from equikernel.numerics.solve import solve
@@ -32,24 +30,20 @@ __all__ = [
     "Draw",
     "EmpiricalKernel",
     "NetworkOptions",
-    "WidthLadder",
-    "WidthRow",
-    "ZSummary",
     "average_draws",
     "empirical_ck",
     "empirical_explicit_ck",
     "empirical_ntk",
-    "fit_ladder",
+    "kept_entries",
     "network_draws",
-    "width_ladder",
+    "require_count",
+    "root_mean_square",
 ]
 
 Array = NDArray[np.float64]
 
 _TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
-_FEWEST_DRAWS = 4  # the correlation of entries is estimated without bias from four draws on
 _ENTRIES_KEPT = 2048  # entries of every draw kept for the correlation between entries
-_SIGNIFICANCE = 1e-3
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -97,7 +91,7 @@ class _Settings:
             raise InputError(
                 f"tol must lie between {smallest:.1e}, below which {self.dtype} cannot go, and 1; got {self.tol!r}"
             )
-        _require_count(self.max_iter, "max_iter", 1)
+        require_count(self.max_iter, "max_iter", 1)
 
     @property
     def tolerance(self) -> float:
@@ -147,15 +141,17 @@ class EmpiricalKernel:
             "draws": self.draws,
             "iterations": self.iterations,
             "residual": self.residual,
-            "standard_error": _rms(self.standard_error),
+            "standard_error": root_mean_square(self.standard_error),
         }
 
 
-def _rms(array: Array) -> float:
+def root_mean_square(array: Array) -> float:
+    """The root of the mean of squares of all entries."""
     return float(np.sqrt(np.mean(np.square(array))))
 
 
-def _require_count(value: Any, name: str, least: int) -> int:
+def require_count(value: Any, name: str, least: int) -> int:
+    """A whole number of at least ``least``, or an InputError that names it."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InputError(f"{name} must be a whole number, {least} or more; got {value!r}")
     return int(value)
@@ -196,7 +192,7 @@ def network_draws(
     """
     settings = _Settings(**options)
     data = data_matrix(X)
-    width, seed = _require_count(width, "width", 1), _require_count(seed, "seed", 0)
+    width, seed = require_count(width, "width", 1), require_count(seed, "seed", 0)
     if isinstance(network, ExplicitNetwork):
         if trained is not None:
             raise InputError("the empirical NTK is for DEQs; got an explicit network: leave trained out for its CK")
@@ -209,7 +205,7 @@ def network_draws(
 
 def _draws(sample: _Sample, settings: _Settings, width: int, draws: Iterable[int], seed: int) -> Iterator[Draw]:
     for draw in draws:
-        key = (width, _require_count(draw, "the index of a draw", 0))
+        key = (width, require_count(draw, "the index of a draw", 0))
         stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
         yield sample(lambda *shape, stream=stream: settings.tensor(stream.standard_normal(shape)))
 
@@ -342,7 +338,7 @@ def average_draws(draws: Iterable[Draw], width: int) -> EmpiricalKernel:
         step = draw.kernel - mean
         mean = mean + step / count
         squares = squares + step * (draw.kernel - mean)
-        entries.append(draw.kernel[_kept(len(draw.kernel))])
+        entries.append(draw.kernel[kept_entries(len(draw.kernel))])
         iterations, residual = max(iterations, draw.iterations), max(residual, draw.residual)
     if count < 2:
         raise InputError(f"a standard error needs at least 2 draws; got {count}")
@@ -351,7 +347,7 @@ def average_draws(draws: Iterable[Draw], width: int) -> EmpiricalKernel:
 
 
 @lru_cache(maxsize=4)
-def _kept(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def kept_entries(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Row and column indices of at most ``_ENTRIES_KEPT`` entries with i <= j, evenly spread."""
     rows, columns = np.triu_indices(n)
     picked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ENTRIES_KEPT)).astype(np.intp))
@@ -381,7 +377,7 @@ def empirical_ck(
         NoFixedPointError, UnstableError: tau* does not exist.
         ConvergenceError: a network's iteration does not converge; names the residual and sigma_a^2 v.
     """
-    indices = range(_require_count(draws, "draws", 2))
+    indices = range(require_count(draws, "draws", 2))
     return average_draws(network_draws(X, deq, width=width, draws=indices, seed=seed, **options), width)
 
 
@@ -402,7 +398,7 @@ def empirical_explicit_ck(
     Raises:
         InputError, DataError: as ``empirical_ck``.
     """
-    indices = range(_require_count(draws, "draws", 2))
+    indices = range(require_count(draws, "draws", 2))
     return average_draws(network_draws(X, network, width=width, draws=indices, seed=seed, **options), width)
 
 
@@ -439,261 +435,6 @@ def empirical_ntk(
         InputError: also for an activation whose derivative is not square integrable, with A trained.
         ConvergenceError: as ``empirical_ck``, for the states or the adjoints.
     """
-    indices = range(_require_count(draws, "draws", 2))
+    indices = range(require_count(draws, "draws", 2))
     kernels = network_draws(X, deq, width=width, draws=indices, seed=seed, trained=trained, **options)
     return average_draws(kernels, width)
-
-
-# -- the ladder of widths ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ZSummary:
-    """z-scores of the entries i <= j, and what to expect of them if the theory is right.
-
-    Each score is Student's t of its entry taken to the normal scale: with few draws a standard error is itself
-    uncertain, and t = 3 is no rare event. The scores are N(0, 1) but correlated: one draw moves all entries.
-
-    Attributes:
-        entries: N, the number of scores.
-        effective: the number of independent scores with the same variance of sum z^2, N/(1 + (N-1) mean r^2).
-        mean: and ``mean_error``, its standard deviation given the correlations.
-        std: root mean square of z, expected near 1.
-        beyond3: fraction with |z| > 3; expected 0.0027.
-        largest: max |z|.
-        expected_largest: its expectation were the N scores independent, an upper bound for correlated ones.
-        largest_bound: exceeded with probability at most 1e-3 whatever the correlations (Sidak's inequality).
-        p_value: of sum z^2, taken as N/effective times a chi-square with ``effective`` degrees of freedom.
-        consistent: p_value >= 1e-3 and largest <= largest_bound.
-    """
-
-    entries: int
-    effective: float
-    mean: float
-    mean_error: float
-    std: float
-    beyond3: float
-    largest: float
-    expected_largest: float
-    largest_bound: float
-    p_value: float
-    consistent: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Field name -> number."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class WidthRow:
-    """One width: root mean squares over all entries.
-
-    Attributes:
-        deviation: of mean kernel - exact kernel, Monte-Carlo error and bias together.
-        monte_carlo: of the standard errors: the part that more draws remove.
-        bias2: mean of (mean - exact)^2 - standard_error^2: the squared bias without it; unbiased, so perhaps negative.
-        fitted_bias: of slope/m: the part that only a larger width removes, from the fit, without the exact kernel.
-    """
-
-    width: int
-    draws: int
-    deviation: float
-    monte_carlo: float
-    bias2: float
-    fitted_bias: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Field name -> number."""
-        return dict(vars(self))
-
-
-@dataclass(frozen=True, eq=False)
-class WidthLadder:
-    """Empirical kernels at several widths, extrapolated to infinite width and compared with the exact kernel.
-
-    Attributes:
-        kernels: one a width, in increasing order.
-        limit: (n, n), the extrapolation; ``limit_error`` its standard error.
-        slope: (n, n), the bias times the width; ``slope_error`` its standard error.
-        dof: (n, n), degrees of freedom of ``limit_error`` (Welch-Satterthwaite).
-        z: (n, n), (limit - exact)/limit_error on the normal scale, where float64 tails end at 38.4.
-        misfit: mean square of the standardised residuals of the fit, near 1 (a little above with few draws) when the
-            bias goes as 1/m; None for two widths.
-        summary: of z. rows: the errors at each width.
-    """
-
-    kernels: tuple[EmpiricalKernel, ...]
-    exact: Array
-    limit: Array
-    limit_error: Array
-    slope: Array
-    slope_error: Array
-    dof: Array
-    z: Array
-    misfit: float | None
-    summary: ZSummary
-    rows: tuple[WidthRow, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types: everything but the matrices, of which root mean squares are given."""
-        return {
-            "scale": _rms(self.exact),
-            "limit_deviation": _rms(self.limit - self.exact),
-            "limit_monte_carlo": _rms(self.limit_error),
-            "misfit": self.misfit,
-            "z": self.summary.to_dict(),
-            "widths": [row.to_dict() for row in self.rows],
-        }
-
-
-def width_ladder(
-    X: ArrayLike,
-    network: DEQ | ExplicitNetwork,
-    widths: Sequence[int],
-    draws: int,
-    seed: int,
-    exact: ArrayLike,
-    *,
-    trained: str | None = None,
-    **options: Unpack[NetworkOptions],
-) -> WidthLadder:
-    """Empirical kernels over a ladder of widths against the exact kernel of infinite width; see ``fit_ladder``.
-
-    Args:
-        X: (n, p), samples in rows.
-        network: a DEQ or an explicit network.
-        widths: at least two different ones.
-        draws: networks a width, at least 4.
-        seed: a non-negative integer.
-        exact: (n, n), the kernel to compare with.
-        trained: None for the CK; "a", "aA" or "aAB" for the NTK of a DEQ.
-        options: see ``NetworkOptions``.
-
-    Raises:
-        InputError, DataError, SolutionError: as ``empirical_ck`` and ``fit_ladder``.
-    """
-    indices = range(_require_count(draws, "draws", _FEWEST_DRAWS))
-    kernels = []
-    for width in sorted({_require_count(w, "a width", 1) for w in widths}):
-        sampled = network_draws(X, network, width=width, draws=indices, seed=seed, trained=trained, **options)
-        kernels.append(average_draws(sampled, width))
-    return fit_ladder(kernels, exact)
-
-
-def fit_ladder(kernels: Sequence[EmpiricalKernel], exact: ArrayLike) -> WidthLadder:
-    """Extrapolate empirical kernels to infinite width and score them against the exact kernel.
-
-    Formula: mean_m = limit + slope/m entry by entry, by least squares with weights m * draws. The variance of one
-    draw goes as 1/m; weights that do not depend on the data make the limit a fixed linear combination of means, whose
-    standard error follows from theirs without bias. Statistics: see ``ZSummary``.
-
-    Args:
-        kernels: of one network at two or more different widths, each from 4 or more draws.
-        exact: (n, n).
-
-    Raises:
-        InputError: fewer than two widths, or fewer than four draws.
-        DataError: an exact kernel of another shape, or not finite.
-    """
-    kernels = tuple(sorted(kernels, key=lambda k: k.width))
-    if len({k.width for k in kernels}) < max(len(kernels), 2):
-        raise InputError(
-            f"an extrapolation needs two or more different widths; got {[k.width for k in kernels]}: add widths"
-        )
-    if min(k.draws for k in kernels) < _FEWEST_DRAWS:
-        raise InputError(f"the correlation of entries needs {_FEWEST_DRAWS} draws or more at every width: raise draws")
-    exact = data_matrix(exact, "the exact kernel")
-    for kernel in kernels:
-        if kernel.mean.shape != exact.shape:
-            raise DataError(
-                f"the exact kernel must have the shape of the empirical ones; got {exact.shape} beside "
-                f"{kernel.mean.shape} at width {kernel.width}"
-            )
-    means, errors = np.array([k.mean for k in kernels]), np.array([k.standard_error for k in kernels])
-    inverse = np.array([1.0 / k.width for k in kernels])
-    counts = np.array([k.draws for k in kernels])
-    design = np.stack([np.ones_like(inverse), inverse], axis=1)
-    weighted = design * (counts / inverse)[:, None]
-    estimator = np.linalg.solve(design.T @ weighted, weighted.T)  # (2, widths)
-    limit, slope = np.einsum("ck,kij->cij", estimator, means)
-    parts = np.einsum("k,kij->kij", estimator[0] ** 2, errors**2)
-    limit_error = np.sqrt(parts.sum(axis=0))
-    # an entry without fluctuation (a zero sample, an odd activation) is compared to the accuracy of the fixed points:
-    # stopped at a relative change r, a contraction by c a step leaves r c/(1 - c), below 50 r up to c = 0.98
-    resolution = max(1e-12, 100.0 * max(k.residual for k in kernels)) * max(float(np.abs(exact).max()), 1e-300)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        dof = parts.sum(axis=0) ** 2 / np.einsum("kij,k->ij", parts**2, 1.0 / (counts - 1.0))
-        dof = np.where(np.isfinite(dof), dof, counts.sum() - len(counts))
-        t = (limit - exact) / np.hypot(limit_error, resolution)
-    tail = np.maximum(scipy.special.stdtr(dof, -np.abs(t)), np.finfo(float).smallest_subnormal)
-    z = -np.sign(t) * scipy.special.ndtri(tail)
-    slope_error = np.sqrt(np.einsum("k,kij->ij", estimator[1] ** 2, errors**2))
-    return WidthLadder(
-        kernels=kernels,
-        exact=exact,
-        limit=limit,
-        limit_error=limit_error,
-        slope=slope,
-        slope_error=slope_error,
-        dof=dof,
-        z=z,
-        misfit=_misfit(design @ estimator, means, errors) if len(kernels) > 2 else None,
-        summary=_summarise(z, kernels, estimator[0], np.hypot(limit_error, resolution)),
-        rows=tuple(
-            WidthRow(
-                k.width,
-                k.draws,
-                _rms(k.mean - exact),
-                _rms(k.standard_error),
-                float(np.mean((k.mean - exact) ** 2 - k.standard_error**2)),
-                _rms(slope) / k.width,
-            )
-            for k in kernels
-        ),
-    )
-
-
-def _misfit(hat: Array, means: Array, errors: Array) -> float:
-    """Mean square of the residuals (I - H) mean, each over its own standard error; entries that never vary left out."""
-    remainder = np.eye(len(hat)) - hat
-    residuals = np.einsum("kl,lij->kij", remainder, means)
-    variances = np.einsum("kl,lij->kij", remainder**2, errors**2)
-    varying = variances > 0.0
-    return float(np.mean(residuals[varying] ** 2 / variances[varying])) if varying.any() else 0.0
-
-
-def _summarise(z: Array, kernels: Sequence[EmpiricalKernel], coefficients: Array, error: Array) -> ZSummary:
-    scores = z[np.triu_indices(len(z))]
-    count = len(scores)
-    # the limit is a sum over all draws of all widths: its correlations are those of these scaled draws
-    scale = error[_kept(len(z))]
-    groups = [c * k.entries / (math.sqrt(k.draws) * scale) for c, k in zip(coefficients, kernels, strict=True)]
-    variances = sum(np.var(g, axis=0, ddof=1) for g in groups)
-    off_diagonal = float(unbiased_trace_products(groups).sum() - np.sum(np.square(variances)))
-    pairs = max(len(scale) * (len(scale) - 1), 1)
-    squared_correlation = min(max(off_diagonal / pairs, 0.0), 1.0)  # an unbiased estimate may leave [0, 1]
-    effective = count / (1.0 + (count - 1) * squared_correlation)
-    total = float(np.sum(np.square(scores)))
-    p_value = float(scipy.special.gammaincc(effective / 2.0, total * effective / count / 2.0))
-    largest = float(np.abs(scores).max())
-    bound = float(-scipy.special.ndtri(-math.expm1(math.log1p(-_SIGNIFICANCE) / count) / 2.0))
-    return ZSummary(
-        entries=count,
-        effective=effective,
-        mean=float(scores.mean()),
-        mean_error=math.sqrt(sum(float(np.var(g.mean(axis=1), ddof=1)) for g in groups)),
-        std=math.sqrt(total / count),
-        beyond3=float(np.mean(np.abs(scores) > 3.0)),
-        largest=largest,
-        expected_largest=_expected_largest(count),
-        largest_bound=bound,
-        p_value=p_value,
-        consistent=bool(p_value >= _SIGNIFICANCE and largest <= bound),
-    )
-
-
-def _expected_largest(count: int) -> float:
-    """E[max |z|] of independent N(0, 1): the integral of P(max > c) over c > 0."""
-    c = np.linspace(0.0, 12.0, 4001)
-    below = np.exp(count * np.log(np.maximum(scipy.special.erf(c / math.sqrt(2.0)), 1e-300)))
-    return float(np.trapezoid(1.0 - below, c))

@@ -18,10 +18,9 @@ from equikernel.validation.empirical import (
     empirical_ck,
     empirical_explicit_ck,
     empirical_ntk,
-    fit_ladder,
     network_draws,
-    width_ladder,
 )
+from equikernel.validation.ladder import fit_ladder, width_ladder
 
 A2, B2 = 0.4, 0.6
 WIDTHS = (64, 128, 256)
