@@ -1,0 +1,284 @@
+"""The commands. Each imports what it needs when it runs: nothing heavy is loaded for --help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equikernel.cli.options import Act, Acts, Digits, Json, Quick, Seed, SigmaA2, SigmaB2, Tau0, Trained
+from equikernel.cli.output import number, write, write_json, write_table
+from equikernel.errors import InputError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="equikernel",
+    help="The kernel equations of deep equilibrium models: derived, solved, and checked against real networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DEFAULT_ACTIVATIONS = ("relu", "tanh", "gelu", "x*tanh(log(1+exp(x)))")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from equikernel import __version__
+
+        write(f"equikernel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """The kernel equations of deep equilibrium models: derived, solved, and checked against real networks."""
+
+
+@app.command()
+def solve(
+    act: Act,
+    sigma_a2: SigmaA2 = "0.2",
+    sigma_b2: SigmaB2 = "0.8",
+    tau0: Tau0 = "1",
+    digits: Digits = 15,
+    trained: Trained = "aA",
+    as_json: Json = False,
+) -> None:
+    """Solve the four equations: the fixed point and the coefficients of the CK and the NTK."""
+    from equikernel.numerics.solve import COEFFICIENTS
+    from equikernel.numerics.solve import solve as solve_equations
+    from equikernel.theory.models import DEQ
+
+    solution = solve_equations(DEQ(act, sigma_a2, sigma_b2), tau0, digits, trained)
+    record = solution.to_dict()
+    if as_json:
+        return write_json(record)
+    write_table(
+        f"{act}: sigma_a2 = {sigma_a2}, sigma_b2 = {sigma_b2}, tau0 = {tau0}, trained {trained}",
+        ("coefficient", "value"),
+        [(name, number(record[name], digits)) for name in COEFFICIENTS],
+    )
+    write(f"{record['status']}, residual {record['residual']:.1e}")
+    for point in record["other_fixed_points"]:
+        kind = "stable" if point["stable"] else "unstable"
+        write(f"another fixed point, {kind}: q = {point['q']:.10g}")
+    return None
+
+
+@app.command()
+def moments(
+    act: Act,
+    tau: Annotated[str, typer.Option("--tau", metavar="S", help="Standard deviation at which they are taken.")] = "1",
+    digits: Digits = 15,
+    as_latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The Gaussian moments of an activation, with error bounds and provenance."""
+    from equikernel.numerics.moments import gaussian_moments
+    from equikernel.theory.activation import activation
+    from equikernel.theory.models import exact_number
+    from equikernel.validation.tables import moments_record, moments_table
+
+    record = moments_record(
+        gaussian_moments(activation(act), exact_number(tau, "tau", positive=True), _digits(digits)), tau, digits
+    )
+    if as_json:
+        return write_json(record)
+    if as_latex:
+        return write(moments_table(record).to_latex())
+    write_table(
+        f"{act} at tau = {tau}",
+        ("moment", "value", "error bound", "provenance"),
+        [
+            (name, number(moment["value"], digits), f"{moment['error']:.0e}", moment["provenance"])
+            for name, moment in record["moments"].items()
+        ],
+    )
+    return None
+
+
+@app.command()
+def design(
+    act: Act,
+    sigma_a2: SigmaA2 = "0.2",
+    sigma_b2: SigmaB2 = "0.8",
+    tau0: Tau0 = "1",
+    match: Annotated[str, typer.Option("--match", metavar="ck|ntk", help="The kernel to match.")] = "ck",
+    depth: Annotated[str, typer.Option("--depth", metavar="auto|1|2", help="Hidden layers.")] = "auto",
+    family: Annotated[str, typer.Option("--family", metavar="auto|NAME", help="Family of the layers.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """An explicit network with the kernel coefficients of the DEQ."""
+    from equikernel.numerics.design import equivalent_network
+    from equikernel.theory.models import DEQ
+
+    found = equivalent_network(DEQ(act, sigma_a2, sigma_b2), tau0, match, depth, family)
+    record = found.to_dict()
+    if as_json:
+        return write_json({"activation": act} | record)
+    write_table(
+        f"{match.upper()} design for {act}: {record['family']}, depth {record['depth']}",
+        ("layer", "parameters", "activation"),
+        [
+            (str(k), "\n".join(f"{name} = {x:.12g}" for name, x in layer["params"].items()), layer["expression"])
+            for k, layer in enumerate(record["layers"], start=1)
+        ],
+    )
+    write(f"{record['status']}, largest relative residual {record['residual']:.1e}")
+    return None
+
+
+@app.command()
+def kernel(
+    act: Act,
+    data: Annotated[str, typer.Option("--data", metavar="FILE|NAME", help="A data set, or a .npy, .npz or .csv file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="Where the kernels go.")],
+    n: Annotated[int | None, typer.Option("--n", metavar="N", help="Samples to draw; all by default.")] = None,
+    which: Annotated[str, typer.Option("--which", metavar="ck,ntk", help="The kernels wanted.")] = "ck,ntk",
+    trained: Trained = "aA",
+    sigma_a2: SigmaA2 = "0.2",
+    sigma_b2: SigmaB2 = "0.8",
+    tau0: Annotated[
+        str | None, typer.Option("--tau0", metavar="S", help="Scale that fixes the centring; of the data by default.")
+    ] = None,
+    normalise: Annotated[
+        bool | None,
+        typer.Option("--normalise/--raw", help="Centre and scale the data; by default only named data sets."),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """The exact kernels of a data set, in a .npz file of plain arrays."""
+    from equikernel.theory.models import DEQ
+    from equikernel.validation.kernel_file import compute_kernel_file
+
+    record = compute_kernel_file(
+        DEQ(act, sigma_a2, sigma_b2),
+        *(data, out),
+        n=n,
+        seed=seed,
+        which=which,
+        trained=trained,
+        tau0=tau0,
+        normalise=normalise,
+    )
+    if as_json:
+        return write_json(record)
+    return write(f"{out}: {', '.join(record['arrays'])} of {record['n']} samples ({data}, {record['preprocessing']})")
+
+
+@app.command()
+def validate(
+    act: Act,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the report.")],
+    data: Annotated[
+        str, typer.Option("--data", metavar="gmm|NAME|FILE", help="Synthetic mixtures or a data set.")
+    ] = "gmm",
+    sigma_a2: SigmaA2 = "0.2",
+    sigma_b2: SigmaB2 = "0.8",
+    seed: Seed = 0,
+    quick: Quick = False,
+    as_json: Json = False,
+) -> None:
+    """Predicted against empirical kernels for one activation, on one source of data."""
+    from equikernel.theory.models import DEQ
+    from equikernel.validation.validate import validate as run
+
+    result = run(DEQ(act, sigma_a2, sigma_b2), data, out=out, seed=seed, quick=quick)
+    return write_json(result.to_dict()) if as_json else write(str(out / "report.html"))
+
+
+@app.command()
+def table(
+    acts: Acts = None,
+    style: Annotated[
+        str, typer.Option("--format", metavar="latex|markdown|csv|json", help="The form of the table.")
+    ] = "markdown",
+    sigma_a2: SigmaA2 = "0.2",
+    sigma_b2: SigmaB2 = "0.8",
+    tau0: Tau0 = "1",
+    digits: Digits = 10,
+    trained: Trained = "aA",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
+) -> None:
+    """The coefficients of several activations side by side."""
+    from equikernel.numerics.solve import solve as solve_equations
+    from equikernel.theory.models import DEQ
+    from equikernel.validation.store import write_text
+    from equikernel.validation.tables import coefficient_table
+
+    solutions = [
+        solve_equations(DEQ(act, sigma_a2, sigma_b2), tau0, digits, trained) for act in acts or DEFAULT_ACTIVATIONS
+    ]
+    text = coefficient_table([s.to_dict() for s in solutions], digits).render(style)
+    if out is None:
+        return write(text.rstrip("\n"))
+    return write_text(out, text)
+
+
+@app.command()
+def verify(
+    act: Act,
+    sigma_a2: SigmaA2 = "0.2",
+    sigma_b2: SigmaB2 = "0.8",
+    tau0: Tau0 = "1",
+    seed: Seed = 0,
+    examples: Annotated[int, typer.Option("--examples", metavar="N", min=1, help="Examples tried per identity.")] = 25,
+    as_json: Json = False,
+) -> None:
+    """Check the identities that every activation must satisfy, on this one."""
+    from equikernel.validation.verify import verify as check
+
+    report = check(act, sigma_a2=sigma_a2, sigma_b2=sigma_b2, tau0=tau0, seed=seed, examples=examples)
+    checks = [
+        {"name": c.name, "passed": c.passed, "detail": c.detail, "counterexample": c.counterexample}
+        for c in report.checks
+    ]
+    passed = all(c.passed for c in report.checks)
+    if as_json:
+        write_json({"activation": act, "passed": passed, "checks": checks})
+    else:
+        write_table(
+            f"{act}: {sum(c.passed for c in report.checks)} of {len(checks)} identities hold",
+            ("identity", "result", "detail", "smallest counterexample"),
+            [(c.name, "pass" if c.passed else "FAIL", c.detail, str(c.counterexample or "")) for c in report.checks],
+        )
+    if not passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    acts: Acts = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the report.")] = Path("report"),
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="gmm|NAME|FILE", help="May be repeated; gmm, digits, fashion-mnist by default."),
+    ] = None,
+    sigma_a2: SigmaA2 = "0.2",
+    sigma_b2: SigmaB2 = "0.8",
+    seed: Seed = 0,
+    quick: Quick = False,
+) -> None:
+    """Everything about some activations in one folder; started again, it resumes."""
+    from equikernel.validation.report import write_report
+
+    path = write_report(
+        acts or DEFAULT_ACTIVATIONS, out, data=data, sigma_a2=sigma_a2, sigma_b2=sigma_b2, seed=seed, quick=quick
+    )
+    write(str(path))
+
+
+def _digits(digits: int) -> int:
+    from equikernel.numerics.solve import MAX_DIGITS
+
+    if not 1 <= digits <= MAX_DIGITS:
+        raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits}")
+    return digits
