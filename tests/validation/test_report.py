@@ -29,7 +29,7 @@ TINY = Settings(
     spectrum_draws=2,
 )
 # one with everything, one without a neural tangent kernel and without stable networks of finite width
-CONFIG = ReportConfig((DEQ("hard_tanh"), DEQ("sign")), ("gmm", "digits"), settings=TINY, seed=7)
+CONFIG = ReportConfig((DEQ("tanh"), DEQ("sign")), ("gmm", "digits"), settings=TINY, seed=7)
 UNITS = (1 + 8 + 2 + 2 + 1 + 2 + 2) + (1 + 8 + 1 + 1 + 1 + 1 + 1)
 VOID = {"meta", "img", "br"}
 
