@@ -38,7 +38,8 @@ class Moment:
         """The error bound divided by |value|; 0 for an exact zero, infinite for a zero that is not known to be one."""
         if self.error == 0.0:
             return 0.0
-        return self.error / abs(float(self.value)) if self.value else math.inf
+        size = abs(float(self.value))
+        return self.error / size if size else math.inf
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import sympy as sp
 
 __all__ = ["MpArithmetic", "mp_arithmetic", "sympy_to_mpf"]
 
-_LARGEST_ANGLE_BITS = 100_000  # reducing a larger angle modulo pi would take as many bits of pi
+_LARGEST_ANGLE_BITS = 20_000  # reducing a larger angle modulo pi would take as many bits of pi
 _HUGE_EXPONENT = 1e12  # exp of more than this is refused: the exponent alone would not fit in memory
 
 
@@ -54,7 +54,7 @@ class MpArithmetic:
 
     def _reducible(self, u: Any) -> Any:
         if self.context.mag(u) > _LARGEST_ANGLE_BITS:
-            raise OverflowError("trigonometric function of a number with more than 100,000 bits before the point")
+            raise OverflowError("trigonometric function of a number with more than 20,000 bits before the point")
         return u
 
     def _positive(self, u: Any, name: str) -> Any:

@@ -92,6 +92,15 @@ def test_hermite_rows_of_relu():
         assert rows[k] == pytest.approx(expected, abs=2e-15)
 
 
+@pytest.mark.parametrize(("name", "variance"), [("tanh", 9.0), ("tanh(5*x)", 1.0), ("softsign", 9.0)])
+def test_features_narrower_than_a_panel(name, variance):
+    act = activation(name)
+    exact = hermite_rows(act, 0.0, np.array([variance]), 2)
+    value, slope = pair_duals(act, 0.0, variance, variance, 1.0)
+    assert value == pytest.approx(exact.second_moment[0], rel=2e-14)
+    assert slope == pytest.approx(exact.slope_energy[0], rel=2e-14)
+
+
 @pytest.mark.parametrize("name", ["erf(relu(x)**1.5)", "abs(x)**1.5", "sqrt(abs(x))", "relu6(x)**2.5 - x"])
 def test_pieces_singular_at_their_ends(name):
     act = activation(name)

@@ -121,6 +121,23 @@ def test_values_at_breakpoints_are_those_of_the_expression():
     assert activation("relu").derivative("numpy")(0.0) == 0.5  # the mean of the one-sided derivatives
 
 
+def test_breakpoints_of_different_activations_do_not_mix():
+    # both scanned zeros lie in the same bracket of the scan
+    first, second = activation("max(x*x, x/(1.5+x**2))"), activation("max(x*x, x/(1.52+x**2))")
+    for act, c in ((first, 1.5), (second, 1.52)):
+        root = float(act.breakpoints[-1])
+        assert root**3 + c * root == pytest.approx(1.0, rel=1e-14)
+
+
+def test_a_product_of_two_cancelled_factors_is_repaired():
+    slope = activation("cosh(relu6(x) - sin(x))").derivative("numpy")(1e-8)
+    assert slope == pytest.approx(8.333333333333333e-42, rel=1e-12)
+
+
+def test_latex_of_powers_of_cases():
+    assert r"\begin{cases}" in activation("(where(x < 4, 3, x - 2))**1.5").latex()
+
+
 def test_growth():
     assert activation("relu").growth.degree == pytest.approx(1.0, abs=0.01)
     assert activation("x**3").growth.degree == pytest.approx(3.0, abs=0.01)
@@ -142,6 +159,9 @@ def test_growth():
         ("sqrt(x)", ActivationError, "undefined on part"),
         ("1/x", ActivationError, "undefined on part"),
         ("max(sin(x), 0)", ActivationError, "changes sign"),
+        ("softsign(log(x)) - log(2*x)", ActivationError, "log(x) is undefined"),
+        ("Phi((sign(x))**0.5)", ActivationError, "undefined"),
+        ("asinh(tan(sinh(x)))", ActivationError, "poles"),
         ("y + 1", ParseError, "y"),
         ("no_such_activation", ParseError, "no_such_activation"),
         ("x.real", ParseError, "."),
