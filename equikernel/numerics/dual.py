@@ -58,9 +58,7 @@ def _grid(reach: float, panel: float) -> FloatArray:
     return np.linspace(-reach, reach, 2 * math.ceil(reach / panel) + 1)
 
 
-def pair_duals(
-    activation: Activation, centre: float, q_i: float, q_j: float, rho: float
-) -> tuple[float, float | None]:
+def pair_duals(activation: Activation, centre: float, q_i: float, q_j: float, rho: float) -> tuple[float, float | None]:
     """(E[phi_c(u) phi_c(v)], E[phi'(u) phi'(v)]) for one pair with variances q_i, q_j > 0 and correlation rho.
 
     The second is None when phi' is not square integrable. Accuracy about 1e-14 of

@@ -48,7 +48,7 @@ def report_tables(results: Sequence[ValidationResult]) -> tuple[Table, ...]:
             "Fitted slopes of log ‖exact − equivalent‖ over log p, with 95 % confidence intervals; theory: −1/2",
             results,
             _rate_rows,
-            *(Column("family", "mixtures"), _KERNEL, Column("slope", "slope", form=".3f")),
+            *(Column("family", "mixtures"), _KERNEL, Column("part", "part"), Column("slope", "slope", form=".3f")),
             *(Column("low", "from", form=".3f"), Column("high", "to", form=".3f"), Column("points", "data sets")),
             Column("verdict", "verdict"),
         ),
@@ -139,9 +139,10 @@ def _design_rows(result: ValidationResult) -> Iterator[dict[str, Any]]:
 
 def _rate_rows(result: ValidationResult) -> Iterator[dict[str, Any]]:
     for ladder in result.rates:
-        for kernel, law in ladder.rates.items():
-            if law is not None:
-                yield {"family": ladder.config.family, "kernel": kernel, **law.to_dict()}
+        for part, rates in (("whole", ladder.rates), ("off the diagonal", ladder.off_diagonal_rates)):
+            for kernel, law in rates.items():
+                if law is not None:
+                    yield {"family": ladder.config.family, "kernel": kernel, "part": part, **law.to_dict()}
 
 
 def _score_rows(result: ValidationResult) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,7 @@ __all__ = ["PowerLaw", "RateConfig", "RateLadder", "RatePoint", "fit_power_law",
 
 CONFIDENCE = 0.95
 THEORY_SLOPE = -0.5
+_ROUNDING = 10.0  # errors below this multiple of the kernel's own uncertainty have no rate
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class RatePoint:
         }
 
     def measure(self) -> dict[str, Any]:
-        """Operator norms of the difference and of the exact kernel, for each kernel."""
+        """Operator norms of the difference, of its off-diagonal part and of the exact kernel, for each kernel."""
         sample = self.source.load()
         exact = implicit_kernels(sample.X, self.deq, tau0=sample.tau0, trained=self.trained, ntk="ntk" in self.kernels)
         numbers = {}
@@ -105,6 +106,7 @@ class RatePoint:
             difference = kernel - sample.equivalent(self.deq, name, self.trained, labelled=True)
             numbers[name] = {
                 "error": operator_norm(difference),
+                "off_diagonal": operator_norm(difference - np.diag(np.diag(difference))),
                 "norm": operator_norm(kernel),
                 "uncertainty": kernel_uncertainty(kernel),
             }
@@ -153,19 +155,35 @@ class RateLadder:
 
     Attributes:
         config: as asked for.
-        points: for each data set, p, n, seed and, for each kernel, error, norm and uncertainty.
-        rates: kernel -> fitted power law, None where there is none to fit.
+        points: for each data set, p, n, seed and, for each kernel, error, off_diagonal, norm and uncertainty.
         failures: the sentences of data sets without numbers.
     """
 
     config: RateConfig
     points: tuple[dict[str, Any], ...]
-    rates: dict[str, PowerLaw | None]
     failures: tuple[str, ...]
 
-    def series(self, kernel: str) -> tuple[list[int], list[float]]:
-        """The dimensions and the errors of one kernel, data set by data set."""
-        return [point["p"] for point in self.points], [point[kernel]["error"] for point in self.points]
+    @property
+    def rates(self) -> dict[str, PowerLaw | None]:
+        """Kernel -> fitted power law of the error; None where there is none to fit, as for errors of rounding size."""
+        return self._rates("error")
+
+    @property
+    def off_diagonal_rates(self) -> dict[str, PowerLaw | None]:
+        """The same for the off-diagonal part.
+
+        On the diagonal the error is a multiple of chi_i, and the largest of n such Gaussian variables is of size
+        sqrt(log n / p): over a finite range of p the norm of the whole falls more slowly than that of this part.
+        """
+        return self._rates("off_diagonal")
+
+    def _rates(self, part: str) -> dict[str, PowerLaw | None]:
+        fitted = {}
+        for kernel in self.config.kernels if self.points else ():
+            rounding = any(p[kernel][part] <= _ROUNDING * p[kernel]["uncertainty"] for p in self.points)
+            sizes, errors = [p["p"] for p in self.points], [p[kernel][part] for p in self.points]
+            fitted[kernel] = None if rounding else fit_power_law(sizes, errors)
+        return fitted
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -173,12 +191,17 @@ class RateLadder:
             "family": self.config.family,
             "ratio": self.config.ratio,
             "trained": self.config.trained,
-            "rates": {name: None if law is None else law.to_dict() for name, law in self.rates.items()},
+            "rates": _exported(self.rates),
+            "off_diagonal_rates": _exported(self.off_diagonal_rates),
             "points": list(self.points),
             "provenance": "operator norm of exact kernel - equivalent (population statistics), both in float64; the "
             "uncertainty bounds the numerical error of the exact kernel",
             "failures": list(self.failures),
         }
+
+
+def _exported(rates: dict[str, PowerLaw | None]) -> dict[str, dict[str, Any] | None]:
+    return {name: None if law is None else law.to_dict() for name, law in rates.items()}
 
 
 def rate_ladder(config: RateConfig, runner: Runner | None = None) -> RateLadder:
@@ -190,6 +213,4 @@ def rate_ladder(config: RateConfig, runner: Runner | None = None) -> RateLadder:
             failures.append(f"{unit.source.title}, p = {unit.source.p}: {outcome.failure}")
         else:
             points.append({"p": unit.source.p, "n": unit.source.n, "seed": unit.source.seed, **outcome.numbers})
-    ladder = RateLadder(config, tuple(points), {}, tuple(dict.fromkeys(failures)))
-    rates = {name: fit_power_law(*ladder.series(name)) for name in config.kernels} if points else {}
-    return RateLadder(config, ladder.points, rates, ladder.failures)
+    return RateLadder(config, tuple(points), tuple(dict.fromkeys(failures)))
