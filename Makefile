@@ -22,7 +22,7 @@ report: venv
 	.venv/bin/equikernel report $(ACTIVATIONS) --out report
 
 test: venv
-	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 check:
 	bash .ci/run
@@ -49,7 +49,7 @@ docs: venv
 	$(PYTHON) -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
 
 coverage: venv
-	$(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term $(ARGS)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile --cov --cov-report=term $(ARGS)
 
 venv:
 	@sh scripts/setup.sh venv

@@ -154,9 +154,9 @@ def _raw_moments(r: Rule, tau: Any, relative: float) -> _Raw:
     shift = tau * 0
     previous: list[Any] | None = None
     count = 6 if r.activation.has_square_integrable_derivative else 5
-    start = max(r.converged_level(tau) - 1, FIRST_LEVEL)
     tail = r.tail(tau)
-    for level in range(start, r.last_level + 1):
+    # always from the first level: the bits must not depend on what was computed before
+    for level in range(FIRST_LEVEL, r.last_level + 1):
         nodes = r.nodes(tau, level)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             if previous is None:

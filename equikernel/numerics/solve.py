@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -152,9 +153,18 @@ def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, thr
     tau0 = exact_number(tau0, "tau0", positive=True)
     if digits not in range(1, MAX_DIGITS + 1):
         raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")
-    digits = int(digits)
     if trained != "a":
         require_derivative(deq.activation)
+    # equal networks may call their activation by different names
+    solution, error = _solved(deq, tau0, int(digits), trained, deq.activation.name)
+    if error is not None and throw:
+        raise error
+    return solution
+
+
+@lru_cache(maxsize=256)
+def _solved(deq: DEQ, tau0: Fraction, digits: int, trained: str, _name: str) -> tuple[Solution, SolutionError | None]:
+    """The solution, or a partial one with its error."""
     partial: dict[str, Any] = {}
     try:
         scan = scan_fixed_points(deq, float(tau0))
@@ -162,10 +172,8 @@ def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, thr
         partial["other_fixed_points"] = tuple(p for p in scan.points if p is not selected)
         _compute(deq, tau0, digits, trained, selected, partial)
     except SolutionError as error:
-        if throw:
-            raise
-        return Solution(deq, tau0, digits, trained, str(error), **partial)
-    return Solution(deq, tau0, digits, trained, "solved", **partial)
+        return Solution(deq, tau0, digits, trained, str(error), **partial), error
+    return Solution(deq, tau0, digits, trained, "solved", **partial), None
 
 
 def _select(deq: DEQ, scan: FixedPointScan) -> FixedPoint:

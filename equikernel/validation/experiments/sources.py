@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equikernel.errors import DataError
 from equikernel.numerics.equivalents import EquivalentCoefficients, equivalent_kernel
-from equikernel.numerics.solve import Solution, solve
+from equikernel.numerics.solve import solve
 from equikernel.theory.models import DEQ
 from equikernel.validation.datasets import DATASETS, Dataset, load_dataset
 from equikernel.validation.mixtures import mixture_family
@@ -46,7 +47,7 @@ class Sample:
             labelled: use labels, with population statistics where they are known; otherwise the label-free form.
         """
         known: dict[str, Any] = {"means": self.means, "covariances": self.covariances} if labelled else {}
-        s = _solved(deq, self.tau0, trained)
+        s = solve(deq, self.tau0, trained=trained)
         if kernel == "ck":
             coefficients = EquivalentCoefficients(s.alpha1, s.alpha2, s.alpha3, s.gamma2)
         else:
@@ -88,7 +89,7 @@ class DatasetSource:
         name: a name or a path.
         n: how many samples. p: how many features.
         seed: of the draw.
-        labelled: whether there are labels, of two classes or more.
+        labelled: whether there are labels.
         sha256: of the samples, so that other contents of the same file are other data.
         source: where the bytes came from. preprocessing: what was done to them.
     """
@@ -121,12 +122,6 @@ class DatasetSource:
 Source = MixtureSource | DatasetSource
 
 
-@lru_cache(maxsize=64)
-def _solved(deq: DEQ, tau0: float, trained: str) -> Solution:
-    """Solutions are shared by the samples of one scale."""
-    return solve(deq, tau0, trained=trained)
-
-
 @lru_cache(maxsize=8)
 def _load(name: str, n: int, seed: int) -> Dataset:
     """Data sets are read once: the studies of several activations share them."""
@@ -143,12 +138,17 @@ def dataset_source(name: str, n: int, seed: int, *, download: bool = False) -> D
         download: whether a named set that is not on this machine may be downloaded.
 
     Raises:
-        DataError: the data set is not on this machine, or the file cannot be used.
+        DataError: the data set is not on this machine, the file cannot be used, or its labels are all the same.
     """
     if name not in DATASETS:
         n = min(n, load_dataset(name, normalise=False).n)
     elif download:
         load_dataset(name, n=1, normalise=False)
     data = _load(name, n, seed)
-    labelled = data.labels is not None and len(np.unique(data.labels)) > 1
+    labelled = data.labels is not None
+    if labelled and len(np.unique(data.labels)) < 2:
+        raise DataError(
+            f"the {data.n} samples of {name} are all of one class, but the labelled equivalents compare classes: "
+            "give samples of two classes or more, or leave the labels out"
+        )
     return DatasetSource(name, data.n, data.p, seed, labelled, data.sha256, data.source, data.preprocessing)
