@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_coefficients_are_derivatives_of_the_exact_kernel(name):
     act, a2, b2 = deq.activation, 0.2, 0.8
     centre = gaussian_moments(act, s.tau).mean.value
 
+    @functools.cache
     def kernel(product, chi_i, chi_j):
         q = [s.q, s.q]
         for side, chi in enumerate((chi_i, chi_j)):

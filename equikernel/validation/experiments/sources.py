@@ -145,10 +145,11 @@ def dataset_source(name: str, n: int, seed: int, *, download: bool = False) -> D
     elif download:
         load_dataset(name, n=1, normalise=False)
     data = _load(name, n, seed)
-    labelled = data.labels is not None
-    if labelled and len(np.unique(data.labels)) < 2:
+    if data.labels is not None and len(np.unique(data.labels)) < 2:
         raise DataError(
             f"the {data.n} samples of {name} are all of one class, but the labelled equivalents compare classes: "
             "give samples of two classes or more, or leave the labels out"
         )
-    return DatasetSource(name, data.n, data.p, seed, labelled, data.sha256, data.source, data.preprocessing)
+    return DatasetSource(
+        name, data.n, data.p, seed, data.labels is not None, data.sha256, data.source, data.preprocessing
+    )
