@@ -101,7 +101,7 @@ def implicit_kernels(X: Any, deq: DEQ, *, tau0: Any = None, trained: str = "aA",
     tau = float(solution.tau)
     phi, centre = _centred(deq.activation, tau)
     sigma_a2, sigma_b2 = float(deq.sigma_a2), float(deq.sigma_b2)
-    samples = _distinct(X, odd=phi.parity == "odd")
+    samples = _distinct(X, odd=phi.odd_up_to_constant)
     s = samples.rows @ samples.rows.T
     variances = _variances(phi, centre, sigma_a2, sigma_b2 * np.diag(s), tau * tau, samples.first)
     pairs = _PairKernel(phi, centre, variances, s, sigma_a2, sigma_b2, samples.first)
@@ -150,7 +150,7 @@ def explicit_kernels(X: Any, net: ExplicitNetwork, *, ntk: bool = True) -> Expli
     if ntk:
         for layer in net.layers:
             require_derivative(layer.activation)
-    samples = _distinct(X, odd=all(layer.activation.parity == "odd" for layer in net.layers))
+    samples = _distinct(X, odd=all(layer.activation.odd_up_to_constant for layer in net.layers))
     sigma = samples.rows @ samples.rows.T
     theta = sigma.copy()
     tau = net.tau0

@@ -185,19 +185,20 @@ def _assemble(activation: Activation, tau: Any, raw: _Raw, provenance: str) -> M
     e0, es0, e1, e2, es2 = raw.errors[:5]
     scale = float(tau)
 
-    def moment(value: Any, error: float, zero_for: str | None = None) -> Moment:
-        if zero_for is not None and activation.parity == zero_for:
-            return Moment(tau * 0, 0.0, f"symmetry ({zero_for})")
-        return Moment(value, error, provenance)
+    def moment(value: Any, error: float, symmetry: str = "", holds: bool = False) -> Moment:
+        return Moment(tau * 0, 0.0, f"symmetry ({symmetry})") if holds else Moment(value, error, provenance)
+
+    odd, even = activation.parity == "odd", activation.parity == "even"
+    odd_name = "odd" if odd else "odd up to a constant"
 
     h_error = (es2 + 2 * abs(float(m0)) * e2 + 2 * abs(float(m2)) * e0) / (2 * scale**2)
     return Moments(
         activation=activation,
         tau=tau,
-        mean=moment(raw.shift + m0, e0 + raw.shift_error, "odd"),
+        mean=moment(raw.shift + m0, e0 + raw.shift_error, "odd", odd),
         V=moment(formulas.variance(m0, s0), es0 + 2 * abs(float(m0)) * e0),
-        d1=moment(formulas.mean_slope(m1, tau), e1 / scale, "even"),
-        d2=moment(formulas.curvature(m2, tau), e2 / scale**2, "odd"),
+        d1=moment(formulas.mean_slope(m1, tau), e1 / scale, "even", even),
+        d2=moment(formulas.curvature(m2, tau), e2 / scale**2, odd_name, activation.odd_up_to_constant),
         h=moment(formulas.variance_slope(m0, m2, s2, tau), h_error),
         v_or_none=moment(raw.values[5], raw.errors[5]) if len(raw.values) > 5 else None,
     )

@@ -155,19 +155,31 @@ class Activation:
                 for a, b in zip(self.pieces, reversed(self.pieces), strict=True)
             ):
                 return name
-        arithmetic = mp_arithmetic(_PARITY_DIGITS)
-        c = arithmetic.context
-        differences = {1: c.zero, -1: c.zero}
-        scale = c.zero
-        for k in range(1, 25):
-            x = c.sqrt(k) * c.mpf("0.37")
-            right, left = self.program.run(arithmetic, x), self.program.run(arithmetic, -x)
-            scale = max(scale, abs(right), abs(left))
-            differences = {sign: max(d, abs(left - sign * right)) for sign, d in differences.items()}
+        sides = self._sides()
+        scale = max(max(abs(left), abs(right)) for left, right in sides)
         for name, sign in (("even", 1), ("odd", -1)):
-            if differences[sign] <= scale * c.mpf(10) ** (30 - _PARITY_DIGITS):
+            if max(abs(left - sign * right) for left, right in sides) <= scale * _parity_tolerance():
                 return name
         return None
+
+    @cached_property
+    def odd_up_to_constant(self) -> bool:
+        """Whether phi - c is odd for some c, as for the sigmoid: then phi_c is odd, whatever the scale."""
+        if self.parity == "odd":
+            return True
+        points = [float(b) for b in self.breakpoints]
+        if any(abs(a + b) > 1e-12 * max(1.0, abs(a)) for a, b in zip(points, reversed(points), strict=True)):
+            return False
+        sums = [left + right for left, right in self._sides()]
+        scale = max(max(abs(left), abs(right)) for left, right in self._sides())
+        return bool(max(abs(s - sums[0]) for s in sums) <= scale * _parity_tolerance())
+
+    def _sides(self) -> list[tuple[Any, Any]]:
+        """(phi(-x), phi(x)) to 340 digits at two dozen irrational points."""
+        arithmetic = mp_arithmetic(_PARITY_DIGITS)
+        c = arithmetic.context
+        points = [c.sqrt(k) * c.mpf("0.37") for k in range(1, 25)]
+        return [(self.program.run(arithmetic, -x), self.program.run(arithmetic, x)) for x in points]
 
     def function(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
         """Phi as a function: "numpy" (float64, vectorised), "mpmath" (``digits=50``) or "torch".
@@ -212,6 +224,10 @@ class Activation:
             "jumps": [str(b.to_sympy()) for b in self.jumps],
             "parity": self.parity,
         }
+
+
+def _parity_tolerance() -> Any:
+    return mp_arithmetic(_PARITY_DIGITS).context.mpf(10) ** (30 - _PARITY_DIGITS)
 
 
 def _exact(expr: sp.Expr) -> sp.Expr:

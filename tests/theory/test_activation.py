@@ -207,3 +207,12 @@ def test_equality_repr_and_export():
 def test_unknown_arithmetic():
     with pytest.raises(InputError, match="expected one of mpmath, numpy, torch"):
         activation("relu").function("cuda")
+
+
+@pytest.mark.parametrize(
+    ("spec", "holds"),
+    [("sigmoid", True), ("hard_sigmoid", True), ("Phi(x)", True), ("heaviside", True), ("tanh", True), ("tanh(x)+3", True)]
+    + [("gelu", False), ("relu", False), ("cos", False), ("sigmoid(x) + 1e-60*x**2", False)],
+)
+def test_odd_up_to_a_constant(spec, holds):
+    assert activation(spec).odd_up_to_constant is holds
