@@ -27,7 +27,8 @@ class MonteCarloDual:
 
     Attributes:
         value: mean over the replicates of the estimates of E[phi_c(u) phi_c(v)].
-        value_error: its standard error, from the scatter of the replicates, plus the rounding of the sums.
+        value_error: its standard error, from the scatter of the replicates, with the rounding of the sums; where the
+            replicates do not scatter at all, the rule of three for what no point has seen.
         slope: the same for E[phi'(u) phi'(v)]; None when phi' is not square integrable.
         slope_error: its standard error, or None.
         replicates: number R of independent scrambles: (estimate - truth)/error follows, to the extent that the
@@ -108,10 +109,10 @@ def dual_moments_mc(
         if slope is not None:
             product = slope(u) * slope(v)
             slopes[k], sizes[1] = product.mean(), max(sizes[1], np.abs(product).mean())
-    value, value_error = _summary(values, sizes[0])
+    value, value_error = _summary(values, sizes[0], samples)
     if not with_slope:
         return MonteCarloDual(value, value_error, None, None, replicates)
-    return MonteCarloDual(value, value_error, *_summary(slopes, sizes[1]), replicates)
+    return MonteCarloDual(value, value_error, *_summary(slopes, sizes[1], samples), replicates)
 
 
 def _normal_points(samples: int, stream: np.random.SeedSequence) -> tuple[FloatArray, FloatArray]:
@@ -150,7 +151,14 @@ def _correlation(q_i: float, q_j: float, lam: float) -> tuple[float, float]:
     return lam / scale, math.sqrt((scale - lam) / scale * ((scale + lam) / scale))
 
 
-def _summary(estimates: FloatArray, size: float) -> tuple[float, float]:
-    """Mean and standard error over replicates; ``size`` is the mean absolute term, whose rounding is added."""
+def _summary(estimates: FloatArray, size: float, samples: int) -> tuple[float, float]:
+    """Mean and standard error over replicates; ``size`` is the mean absolute term.
+
+    Replicates that agree to rounding have seen the integrand take the same values in the same proportions. That says
+    nothing about events rarer than all the points together, so the error is then the rule of three, 3 size/(N R).
+    """
+    rounding = _SUMMATION * _EPS * size
     error = float(np.std(estimates, ddof=1)) / math.sqrt(len(estimates))
-    return float(np.mean(estimates)), math.hypot(error, _SUMMATION * _EPS * size)
+    if error <= rounding:
+        error = 3.0 * size / (samples * len(estimates))
+    return float(np.mean(estimates)), math.hypot(error, rounding)
