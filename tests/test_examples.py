@@ -1,10 +1,11 @@
-"""Every example runs, and prints what its docstring says."""
+"""Every example runs and prints what its docstring says; the pages name files, tests and modules that exist."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "reference").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -42,3 +44,29 @@ def test_prints_what_it_promises(path: Path, tmp_path: Path) -> None:
     assert run.stderr == ""
     assert run.returncode == 0
     assert run.stdout.strip() == promised_output(path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_guarantees_name_tests_that_exist() -> None:
+    claimed = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8"))
+    assert len(claimed) > 40
+    for file, name in claimed:
+        source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{file}::{name}"
+
+
+def test_every_module_is_in_the_reference_and_the_architecture() -> None:
+    reference = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    architecture = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for layer in ("theory", "numerics", "validation"):
+        for path in sorted((ROOT / "equikernel" / layer).rglob("*.py")):
+            if path.stem != "__init__":
+                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                assert f".. automodule:: {module}\n" in reference
+                assert f"`{path.stem}`" in architecture, module
