@@ -7,6 +7,7 @@ import math
 import mpmath
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from equikernel.validation.strategies import (
     gaussian_mixtures,
 )
 
+EPS = 2.0**-52
 modest = settings(
     max_examples=15,
     derandomize=True,
@@ -100,6 +102,40 @@ def test_mixtures_sample_what_they_say(mixture, n):
     assert set(sample.labels) <= set(range(mixture.K))
 
 
-def test_contradictory_wishes_are_refused():
-    with pytest.raises(EquikernelError, match="jumps"):
-        activations(smooth=True, jumps=True)
+@modest
+@given(deqs(), data_matrices(outliers=False), st.integers(0, 5))
+def test_a_repeated_sample_repeats_its_row_to_the_bit(deq, X, place):
+    again = np.concatenate([X, X[[place % len(X)]]])
+    try:
+        ck = implicit_kernels(again, deq, tau0=1, ntk=False).ck
+    except EquikernelError:  # a sample may lie outside the stable phase
+        return
+    assert np.array_equal(ck[-1], ck[place % len(X)])
+    assert np.array_equal(ck[:, -1], ck[:, place % len(X)])
+
+
+@modest
+@given(activations(jumps=False), st.sampled_from(["-1", "2", "1/3"]), st.sampled_from([0.5, 1.0, 1.5]))
+def test_moments_are_homogeneous(act, factor, tau):
+    """c phi has moments c d1, c d2, c^2 V, c^2 h, c^2 v."""
+    c = sp.Rational(factor)
+    plain, scaled = gaussian_moments(act, tau), gaussian_moments(activation(c * act.expr), tau)
+    powers = {"mean": 1, "d1": 1, "d2": 1, "V": 2, "h": 2, "v": 2}
+    for (name, a), (_, b) in zip(plain.items(), scaled.items(), strict=True):
+        f = float(c) ** powers[name]
+        assert abs(b.value - f * a.value) <= b.error + abs(f) * a.error + 4 * EPS * abs(b.value), name
+
+
+@modest
+@given(activations(), st.sampled_from([0.5, 1.0, 1.5]))
+def test_parity_is_what_the_moments_say(act, tau):
+    """phi(-x) has the moments of phi but for the sign of d1; a parity makes some of them vanish exactly."""
+    m, mirrored = gaussian_moments(act, tau), gaussian_moments(act.scaled(sp.Integer(-1)), tau)
+    signs = {"mean": 1, "V": 1, "d1": -1, "d2": 1, "h": 1, "v": 1}
+    for (name, a), (_, b) in zip(m.items(), mirrored.items(), strict=True):
+        assert abs(b.value - signs[name] * a.value) <= a.error + b.error + 4 * EPS * abs(a.value), name
+    if act.parity is not None:
+        sign = {"even": 1, "odd": -1}[act.parity]
+        assert act(2.25) == pytest.approx(sign * act(-2.25), rel=1e-13, abs=1e-290)
+        vanishing = [m.d1] if act.parity == "even" else [m.mean, m.d2]
+        assert all(x.value == 0 for x in vanishing)

@@ -294,8 +294,8 @@ def data_matrices(
 ) -> FloatArray:
     """Data (n, p), samples in rows, of mean squared norm 1, rich in what breaks kernels.
 
-    Besides fresh rows: duplicates and antipodes of an earlier row, zero rows, near-duplicates (by 2^-10 to 2^-50,
-    relative), and outliers, 16 times an earlier row. At least one row is not zero.
+    Besides fresh rows: duplicates and antipodes of an earlier row, zero rows, near-duplicates (one entry moved by 2^-10
+    to 2^-50 of itself, or of 1 where it is zero), and outliers, 16 times an earlier row. At least one row is not zero.
 
         >>> from hypothesis import given, settings
         >>> @settings(max_examples=20, derandomize=True, database=None, deadline=None)
