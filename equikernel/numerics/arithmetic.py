@@ -19,7 +19,7 @@ import sympy as sp
 from equikernel.errors import AccuracyError
 from equikernel.theory.multiprecision import mp_arithmetic, sympy_to_mpf
 from equikernel.theory.piecewise import PiecewiseProgram
-from equikernel.theory.program import Program
+from equikernel.theory.program import Operators, Program
 from equikernel.theory.roots import Breakpoint
 
 __all__ = [
@@ -79,7 +79,7 @@ _NUMPY_UNARY: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Float64Arithmetic:
+class Float64Arithmetic(Operators):
     """Plain float64 arrays."""
 
     def __init__(self) -> None:
@@ -92,24 +92,6 @@ class Float64Arithmetic:
 
     def unary(self, name: str) -> Callable[[Any], Any]:
         return _NUMPY_UNARY[name]
-
-    def add(self, a: Any, b: Any) -> Any:
-        return a + b
-
-    def mul(self, a: Any, b: Any) -> Any:
-        return a * b
-
-    def div(self, a: Any, b: Any) -> Any:
-        return a / b
-
-    def neg(self, a: Any) -> Any:
-        return -a
-
-    def powi(self, a: Any, n: int) -> Any:
-        return a**n
-
-    def powr(self, a: Any, exponent: Any) -> Any:
-        return a**exponent
 
     def fill(self, x: Any, value: Any) -> Any:
         return np.full(np.shape(x), value)

@@ -16,6 +16,7 @@ import mpmath
 import sympy as sp
 
 from equikernel.errors import ParseError
+from equikernel.theory.program import FUNCTIONS
 
 __all__ = [
     "absolute",
@@ -44,20 +45,6 @@ _COARSE, _FINE = mpmath.MPContext(), mpmath.MPContext()
 _COARSE.dps, _FINE.dps = 60, 130
 _AGREEMENT = mpmath.mpf(10) ** -30
 
-_FUNCTIONS = {
-    sp.exp: "exp",
-    sp.log: "log",
-    sp.sin: "sin",
-    sp.cos: "cos",
-    sp.tan: "tan",
-    sp.sinh: "sinh",
-    sp.cosh: "cosh",
-    sp.tanh: "tanh",
-    sp.atan: "atan",
-    sp.asinh: "asinh",
-    sp.erf: "erf",
-    sp.erfc: "erfc",
-}
 _ODD = {sp.sin, sp.tan, sp.sinh, sp.tanh, sp.atan, sp.asinh, sp.erf}
 _EVEN = {sp.cos, sp.cosh}
 _RELATIONS = {"<": sp.Lt, "<=": sp.Le, ">": sp.Gt, ">=": sp.Ge, "==": sp.Eq, "!=": sp.Ne}
@@ -77,7 +64,7 @@ def _approximations(constant: sp.Expr) -> tuple[Any, Any]:
         raise ParseError("a constant is not a real number")
     if not constant.args and not constant.is_Rational and constant not in {sp.pi, sp.E}:
         raise ParseError("a constant is infinite or undefined")
-    if constant.args and constant.func not in {sp.Add, sp.Mul, sp.Pow, *_FUNCTIONS}:
+    if constant.args and constant.func not in {sp.Add, sp.Mul, sp.Pow, *FUNCTIONS}:
         raise ParseError(f"a constant contains the function {constant.func.__name__}, which is not of the grammar")
     parts = [_approximations(part) for part in constant.args]
     try:
@@ -109,7 +96,7 @@ def _approximate(context: Any, constant: sp.Expr, parts: list[Any]) -> Any:
         return +context.pi
     if constant == sp.E:
         return +context.e
-    return getattr(context, _FUNCTIONS[constant.func])(*parts)
+    return getattr(context, FUNCTIONS[constant.func])(*parts)
 
 
 def constant_value(constant: sp.Expr) -> float:

@@ -9,13 +9,15 @@ from typing import Any
 import mpmath
 import sympy as sp
 
+from equikernel.theory.program import Operators
+
 __all__ = ["MpArithmetic", "mp_arithmetic", "sympy_to_mpf"]
 
 _LARGEST_ANGLE_BITS = 20_000  # reducing a larger angle modulo pi would take as many bits of pi
 _HUGE_EXPONENT = 1e12  # exp of more than this is refused: the exponent alone would not fit in memory
 
 
-class MpArithmetic:
+class MpArithmetic(Operators):
     """mpmath numbers with ``digits`` significant digits in a context of their own (scalars)."""
 
     def __init__(self, digits: int) -> None:
@@ -99,21 +101,6 @@ class MpArithmetic:
 
     def unary(self, name: str) -> Callable[[Any], Any]:
         return self._scalar[name]
-
-    def add(self, a: Any, b: Any) -> Any:
-        return a + b
-
-    def mul(self, a: Any, b: Any) -> Any:
-        return a * b
-
-    def div(self, a: Any, b: Any) -> Any:
-        return a / b
-
-    def neg(self, a: Any) -> Any:
-        return -a
-
-    def powi(self, a: Any, n: int) -> Any:
-        return a**n
 
     def powr(self, a: Any, exponent: Any) -> Any:
         return a if a == 0 else self._positive(a, "a real power") ** exponent

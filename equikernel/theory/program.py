@@ -17,7 +17,7 @@ import sympy as sp
 
 from equikernel.errors import ActivationError
 
-__all__ = ["Arithmetic", "Instruction", "Program", "X", "compile_expression"]
+__all__ = ["FUNCTIONS", "Arithmetic", "Instruction", "Operators", "Program", "X", "compile_expression"]
 
 X = sp.Symbol("x", real=True)
 
@@ -41,6 +41,28 @@ class Arithmetic(Protocol):
     def fill(self, x: Any, value: Any) -> Any: ...
 
 
+class Operators:
+    """The arithmetic operations of numbers that have Python's operators, for arithmetics to inherit."""
+
+    def add(self, a: Any, b: Any) -> Any:
+        return a + b
+
+    def mul(self, a: Any, b: Any) -> Any:
+        return a * b
+
+    def div(self, a: Any, b: Any) -> Any:
+        return a / b
+
+    def neg(self, a: Any) -> Any:
+        return -a
+
+    def powi(self, a: Any, n: int) -> Any:
+        return a**n
+
+    def powr(self, a: Any, exponent: Any) -> Any:
+        return a**exponent
+
+
 class Instruction(NamedTuple):
     """One operation: its name, the indices of its arguments, and an exact constant or integer where it has one."""
 
@@ -49,7 +71,8 @@ class Instruction(NamedTuple):
     payload: sp.Expr | int | None = None
 
 
-_UNARY: dict[type, str] = {
+# SymPy functions that are one operation
+FUNCTIONS: dict[type, str] = {
     sp.exp: "exp",
     sp.log: "log",
     sp.sin: "sin",
@@ -255,8 +278,8 @@ class _Builder:
         if isinstance(expr, sp.log):
             return self._log(expr.args[0])
         kind = type(expr)
-        if kind in _UNARY:
-            return self.emit(_UNARY[kind], self.build(expr.args[0]))
+        if kind in FUNCTIONS:
+            return self.emit(FUNCTIONS[kind], self.build(expr.args[0]))
         if kind in _REWRITES:
             return self.build(_REWRITES[kind](expr.args[0]))
         raise ActivationError(
