@@ -212,7 +212,8 @@ def _accurate_point(program: Program, x: float) -> float:
             return float("inf") if previous is None or previous > 0 else float("-inf")
         except (ZeroDivisionError, ValueError):
             return float("nan")
-        if previous is not None and abs(value - previous) <= abs(value) * mpmath.mpf(2) ** -60:
+        # two zeros do not agree on anything: a tail may be absorbed twice
+        if previous is not None and value != 0 and abs(value - previous) <= abs(value) * mpmath.mpf(2) ** -60:
             return float(value)
         previous = value
         bits *= 2
@@ -332,7 +333,7 @@ def mpmath_function(program: PiecewiseProgram, *, digits: int = 50) -> Callable[
         while work <= 40 * digits + 4000:
             arithmetic = mp_arithmetic(work)
             value = program.run(arithmetic, arithmetic.number(x))
-            if previous is not None and abs(value - previous) <= abs(value) * target:
+            if previous is not None and value != 0 and abs(value - previous) <= abs(value) * target:
                 return mp_arithmetic(digits + 2).number(value)
             previous = value
             work *= 2

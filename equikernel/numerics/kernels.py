@@ -264,7 +264,7 @@ def _variances(
         low = np.where(value < 0.0, q, low)
         with np.errstate(divide="ignore", invalid="ignore"):
             candidate = q - value / slope
-        inside = (candidate >= low) & (candidate <= high)
+        inside = (candidate >= low) & (candidate <= high) & (candidate > 0.0)
         candidate = np.where(inside, candidate, 0.5 * (low + high))
         settled = np.abs(candidate - q) <= 4e-16 * q
         q = candidate

@@ -20,6 +20,7 @@ __all__ = ["Moment", "Moments", "gaussian_moments", "multiprecision_moments", "q
 FLOAT64_DIGITS = 15
 TARGET_FLOAT64 = 1e-13
 _TERM_ULPS = 6.0
+_EDGE = 64.0
 _ESCALATIONS = (32, 64)
 _DEAREST_LEVEL = 9  # of the float64 rule: beyond, many digits would take minutes, and absolute accuracy must do
 _NEGLIGIBLE = 1e-50  # a moment known to this absolute accuracy that is still all error is reported as it is
@@ -134,10 +135,13 @@ def _sums(nodes: Nodes, tau: Any, shift: Any, math_: Any, unit: float) -> _Sums:
     ws = 2 * weight * abs(slope) * nodes.slope_error[alive]
     exposed = [wp, wfp, xi * wp, hermite2 * wp, hermite2 * wfp, ws]
     factor = unit * (_TERM_ULPS + xi * xi)
+    # where the weight underflowed before phi^2 had met its match, the last terms tell what was lost
+    ends = [] if alive.all() else [xi.argmin(), xi.argmax()]
+    lost = [_EDGE * sum(float(abs(t[end])) for end in ends) for t in terms]
     return _Sums(
         [t.sum() for t in terms],
         [float(abs(t).sum()) for t in terms],
-        [float((abs(t) * factor + abs(e)).sum()) for t, e in zip(terms, exposed, strict=True)],
+        [float((abs(t) * factor + abs(e)).sum()) + x for t, e, x in zip(terms, exposed, lost, strict=True)],
     )
 
 

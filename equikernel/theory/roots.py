@@ -144,13 +144,20 @@ def _minimum(program: Program, low: Any, high: Any) -> Any:
     c = arithmetic.context
     ratio = (c.sqrt(5) - 1) / 2
     a, b = c.mpf(low), c.mpf(high)
+
+    def size(point: Any) -> Any:
+        try:
+            return abs(program.run(arithmetic, point))
+        except _FAILURES:
+            return c.inf
+
     for _ in range(140):
         left, right = b - ratio * (b - a), a + ratio * (b - a)
-        if abs(program.run(arithmetic, left)) < abs(program.run(arithmetic, right)):
+        if size(left) < size(right):
             b = right
         else:
             a = left
-    return abs(program.run(arithmetic, (a + b) / 2))
+    return size((a + b) / 2)
 
 
 def _zeros(expr: sp.Expr) -> Iterator[Breakpoint]:
