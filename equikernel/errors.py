@@ -14,10 +14,12 @@ __all__ = [
     "DataError",
     "EquikernelError",
     "InputError",
+    "NoClosedFormError",
     "NoDesignError",
     "NoFixedPointError",
     "ParseError",
     "SolutionError",
+    "UncertifiedError",
     "UnstableError",
 ]
 
@@ -70,3 +72,11 @@ class AccuracyError(SolutionError):
 
 class NoDesignError(SolutionError):
     """No network of the family has the coefficients asked for."""
+
+
+class NoClosedFormError(SolutionError):
+    """An expectation outside the class that has closed forms here; the message says which part is outside, and why."""
+
+
+class UncertifiedError(SolutionError):
+    """A proof was asked for and could not be given; the message says what could not be proved."""
