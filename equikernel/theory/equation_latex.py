@@ -1,0 +1,186 @@
+"""Equations as LaTeX that compiles with article and amsmath, in lines no wider than the page.
+
+Symbols are named as in the papers: ``sigma_a2`` is sigma_a^2 and its square sigma_a^4, ``alpha1_next`` and ``d1_2``
+carry the number of a layer. A sum too wide for a line is broken between its terms; what is too wide and no sum has its
+widest parts named and given on lines of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import sympy as sp
+from sympy.printing.latex import LatexPrinter
+
+__all__ = ["PREAMBLE", "aligned", "document", "latex", "symbol_latex", "text_latex"]
+
+PREAMBLE = "\\documentclass{article}\n\\usepackage{amsmath}\n\\allowdisplaybreaks\n"
+_SQUARES = frozenset({"sigma_a2", "sigma_b2", "gamma2", "kappa2", "tau2"})
+_LAYERS = {"next": r"\ell", "prev": r"\ell-1"}
+_NAME = re.compile(r"([A-Za-z]+?)(?:_([abqij]))?(\d*)(?:_(\w+))?")
+_LINE = 50.0  # glyphs of average width on a line of article's 345 pt, left-hand side and margin of error included
+_NARROW = 4.0
+_TOKEN = re.compile(r"\\(?:operatorname|mathrm|text)|\\[A-Za-z]+|\\.|.", re.DOTALL)
+_INVISIBLE = frozenset({r"\left", r"\right", r"\,", r"\;", r"\quad", r"\displaystyle", "{", "}", " ", "&"})
+
+
+def symbol_latex(name: str) -> str:
+    """A symbol's name in the package as LaTeX, squares as squares: tau2_3 is tau_3^2."""
+    root, power = _root(name)
+    return root if power == 1 else f"{root}^{{{power}}}"
+
+
+def _root(name: str) -> tuple[str, int]:
+    """The LaTeX of a symbol, or of its square root and 2 when the name stands for a square."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return name, 1
+    letter, subscript, digits, layer = match.groups()
+    square = f"{letter}{'_' + subscript if subscript else ''}{digits}" in _SQUARES
+    indices = [subscript, None if square else digits, _LAYERS.get(layer or "", layer)]
+    shown = ",".join(i for i in indices if i)
+    base = sp.latex(sp.Symbol(letter))
+    return f"{base}_{{{shown}}}" if shown else base, 2 if square else 1
+
+
+class _Printer(LatexPrinter):  # type: ignore[misc]  # SymPy's printers are untyped
+    """SymPy's printer with the papers' names."""
+
+    def __init__(self) -> None:
+        super().__init__({"order": "rev-lex", "fold_short_frac": False, "ln_notation": False})
+
+    def _print_Symbol(self, expr: sp.Symbol, style: str = "plain") -> str:  # noqa: N802 - the name SymPy dispatches on
+        return symbol_latex(expr.name)
+
+    def _print_Pow(self, expr: sp.Expr) -> str:  # noqa: N802 - the name SymPy dispatches on
+        if isinstance(expr.base, sp.Symbol) and expr.exp.is_Rational and expr.exp > 0:
+            root, power = _root(expr.base.name)
+            exponent = power * expr.exp
+            if power == 2:
+                return root if exponent == 1 else f"{root}^{{{self._print(exponent)}}}"
+        return str(super()._print_Pow(expr))
+
+
+def latex(expr: sp.Basic) -> str:
+    """An expression or equation as LaTeX."""
+    return str(_Printer().doprint(expr))
+
+
+def width(text: str) -> float:
+    """About how many glyphs wide a formula is set: fractions count their wider half, exponents two thirds."""
+    return _width(_tokens(text))
+
+
+def _tokens(text: str) -> list[str]:
+    return _TOKEN.findall(text)
+
+
+def _width(tokens: list[str]) -> float:
+    total, k = 0.0, 0
+    while k < len(tokens):
+        token = tokens[k]
+        if token == r"\frac":
+            top, k = _group(tokens, k + 1)
+            bottom, k = _group(tokens, k)
+            total += max(_width(top), _width(bottom)) + 0.5
+        elif token in {"^", "_"}:
+            content, k = _group(tokens, k + 1)
+            total += 0.67 * _width(content)
+        elif token in _INVISIBLE:
+            k += 1
+        else:
+            total += 2.0 if token in {"+", "-", "="} else 1.0
+            k += 1
+    return total
+
+
+def _group(tokens: list[str], start: int) -> tuple[list[str], int]:
+    """The tokens of a braced group (or the single token) at ``start``, and where the next one begins."""
+    if start >= len(tokens) or tokens[start] != "{":
+        return tokens[start : start + 1], start + 1
+    depth = 0
+    for k in range(start, len(tokens)):
+        depth += {"{": 1, "}": -1}.get(tokens[k], 0)
+        if depth == 0:
+            return tokens[start + 1 : k], k + 1
+    return tokens[start + 1 :], len(tokens)
+
+
+def aligned(equations: Iterable[sp.Eq]) -> str:
+    """An ``align*`` environment of equations, broken where a line would be wider than the page."""
+    names = _auxiliary_names()
+    lines = [line for equation in equations for line in _equation_lines(equation, names)]
+    return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}"])
+
+
+def _auxiliary_names() -> Iterator[sp.Symbol]:
+    return (sp.Symbol(f"A_{k}", real=True) for k in range(1, 10_000))
+
+
+def _equation_lines(equation: sp.Eq, names: Iterator[sp.Symbol]) -> list[str]:
+    left = latex(equation.lhs)
+    room = _LINE - width(left) - 2
+    right, named = _fitted(equation.rhs, room, names)
+    head, *rest = _broken(right, room)
+    lines = [f"{left} &= {head}", *(rf"&\quad {part}" for part in rest)]
+    for name, value in named:
+        lines += _equation_lines(sp.Eq(name, value, evaluate=False), names)
+    return lines
+
+
+def _fitted(expr: sp.Expr, room: float, names: Iterator[sp.Symbol]) -> tuple[sp.Expr, list[tuple[sp.Symbol, sp.Expr]]]:
+    """The expression with its widest parts replaced by names until every term of it fits, and those parts."""
+    named: list[tuple[sp.Symbol, sp.Expr]] = []
+    while True:
+        wide = [t for t in sp.Add.make_args(expr) if width(latex(t)) > room]
+        part = _widest_part(wide[0]) if wide else None
+        if part is None:
+            return expr, named
+        name = next(names)
+        named.append((name, part))
+        expr = expr.xreplace({part: name})
+
+
+def _widest_part(term: sp.Expr) -> sp.Expr | None:
+    """The widest proper subexpression that no larger one of the kinds worth a name contains; None when all are small."""
+    inner = term
+    while isinstance(inner, (sp.Mul, sp.Pow, sp.Function)):
+        candidates = [a for a in inner.args if isinstance(a, sp.Expr) and width(latex(a)) > _NARROW]
+        if not candidates:
+            return None
+        inner = max(candidates, key=lambda a: width(latex(a)))
+        if isinstance(inner, sp.Add):
+            return inner
+    return None
+
+
+def _broken(expr: sp.Expr, room: float) -> list[str]:
+    """The terms of a sum gathered into lines; signs stand at the beginnings of lines."""
+    whole = latex(expr)
+    if width(whole) <= room or not isinstance(expr, sp.Add):
+        return [whole]
+    lines: list[str] = [""]
+    for term in expr.as_ordered_terms(order="rev-lex"):
+        shown = latex(term)
+        signed = shown if shown.startswith("-") else f"+ {shown}"
+        if lines[-1] and width(lines[-1]) + width(signed) > room:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {signed}".strip()
+    lines[0] = lines[0].removeprefix("+ ")
+    return lines
+
+
+_TEXT = {"^": r"\textasciicircum{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "|": r"\ensuremath{|}"}
+_TEXT |= {"<": r"\ensuremath{<}", ">": r"\ensuremath{>}", "*": r"\ensuremath{*}", "\\": r"\textbackslash{}"}
+_TEXT |= {"{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+
+
+def text_latex(text: str) -> str:
+    """Plain text made safe for LaTeX; what is not ASCII becomes a question mark."""
+    return "".join(_TEXT.get(c, c) for c in text).encode("ascii", "replace").decode("ascii")
+
+
+def document(body: str) -> str:
+    """A LaTeX document that compiles as it is."""
+    return f"{PREAMBLE}\\begin{{document}}\n{body}\n\\end{{document}}\n"
