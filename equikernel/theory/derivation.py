@@ -18,7 +18,7 @@ from equikernel.theory.equations import fixed_point_map, ntk_entry
 from equikernel.theory.expansion import CHI_I, CHI_J, Expansion, S, Term, kernel_terms, terms
 from equikernel.theory.models import require_trained
 
-__all__ = ["Derivation", "Step", "derive_explicit_layer", "derive_implicit", "symbol"]
+__all__ = ["Derivation", "Step", "derive_explicit_layer", "derive_implicit", "solve_linear", "symbol"]
 
 _POSITIVE = frozenset({"sigma_a2", "sigma_b2", "tau0", "tau"})
 _COMPARED = (S, CHI_I * CHI_J, S**2)
@@ -67,7 +67,7 @@ def _equation(left: sp.Expr, right: sp.Expr) -> sp.Eq:
     return sp.Eq(left, right, evaluate=False)
 
 
-def _solved(unknown: sp.Symbol, residual: sp.Expr) -> sp.Eq:
+def solve_linear(unknown: sp.Symbol, residual: sp.Expr) -> sp.Eq:
     """Unknown = ..., from an equation residual = 0 that is linear in it."""
     residual = sp.expand(residual)
     return _equation(unknown, residual.coeff(unknown, 0) / -residual.coeff(unknown, 1))
@@ -115,7 +115,7 @@ def _diagonal() -> Step:
         {
             "tau": _equation(tau**2, right.coeff(CHI_I, 0)),
             "gamma2": _equation(gamma2, V),
-            "alpha4": _solved(alpha4, right.coeff(CHI_I, 1) - alpha4),
+            "alpha4": solve_linear(alpha4, right.coeff(CHI_I, 1) - alpha4),
         },
         (_equation(alpha4, right.coeff(CHI_I, 1)),),
     )
@@ -135,10 +135,10 @@ def _off_diagonal() -> Step:
         "inserted in the expansion of the kernel map and compared term by term. "
         "Terms in chi_i, chi_j and their squares vanish, for phi_c is centred.",
         {
-            "lambda1": _solved(lambda1, gain.subs(alpha1, linear) - lambda1),
+            "lambda1": solve_linear(lambda1, gain.subs(alpha1, linear) - lambda1),
             "alpha1": _equation(alpha1, linear),
-            "alpha2": _solved(alpha2, norms - alpha2),
-            "alpha3": _solved(alpha3, square - alpha3),
+            "alpha2": solve_linear(alpha2, norms - alpha2),
+            "alpha3": solve_linear(alpha3, square - alpha3),
         },
         (_equation(lambda1, gain), *map(_equation, (alpha1, alpha2, alpha3), (linear, norms, square))),
         _dropped(found),
@@ -157,7 +157,7 @@ def _tangent(trained: str) -> Step:
     return Step(
         f"Tangent kernel (trained {trained}): K_ij = {sp.sstr(entry, order='old')} elementwise with G_dot = dg/dc and "
         "K_ij = beta1 s + beta2 chi_i chi_j + beta3 s^2, multiplied out and compared term by term.",
-        {str(x): _solved(x, c) for x, c in zip(unknowns, _coefficients(found).values(), strict=True)},
+        {str(x): solve_linear(x, c) for x, c in zip(unknowns, _coefficients(found).values(), strict=True)},
         dropped=_dropped(found),
     )
 

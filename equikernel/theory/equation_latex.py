@@ -26,7 +26,10 @@ _INVISIBLE = frozenset({r"\left", r"\right", r"\,", r"\;", r"\quad", r"\displays
 
 
 def symbol_latex(name: str) -> str:
-    """A symbol's name in the package as LaTeX, squares as squares: tau2_3 is tau_3^2."""
+    """A symbol's name in the package as LaTeX, squares as squares: tau2_3 is tau_3^2, D_q is q'."""
+    if name.startswith("D_"):
+        inner = symbol_latex(name.removeprefix("D_"))
+        return rf"\left({inner}\right)'" if "^" in inner else f"{inner}'"
     root, power = _root(name)
     return root if power == 1 else f"{root}^{{{power}}}"
 
@@ -69,42 +72,42 @@ def latex(expr: sp.Basic) -> str:
 
 def width(text: str) -> float:
     """About how many glyphs wide a formula is set: fractions count their wider half, exponents two thirds."""
-    return _width(_tokens(text))
+    return _width(_glyphs(text))
 
 
-def _tokens(text: str) -> list[str]:
+def _glyphs(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def _width(tokens: list[str]) -> float:
+def _width(glyphs: list[str]) -> float:
     total, k = 0.0, 0
-    while k < len(tokens):
-        token = tokens[k]
-        if token == r"\frac":
-            top, k = _group(tokens, k + 1)
-            bottom, k = _group(tokens, k)
+    while k < len(glyphs):
+        glyph = glyphs[k]
+        if glyph == r"\frac":
+            top, k = _group(glyphs, k + 1)
+            bottom, k = _group(glyphs, k)
             total += max(_width(top), _width(bottom)) + 0.5
-        elif token in {"^", "_"}:
-            content, k = _group(tokens, k + 1)
+        elif glyph in {"^", "_"}:
+            content, k = _group(glyphs, k + 1)
             total += 0.67 * _width(content)
-        elif token in _INVISIBLE:
+        elif glyph in _INVISIBLE:
             k += 1
         else:
-            total += 2.0 if token in {"+", "-", "="} else 1.0
+            total += 2.0 if glyph in {"+", "-", "="} else 1.0
             k += 1
     return total
 
 
-def _group(tokens: list[str], start: int) -> tuple[list[str], int]:
-    """The tokens of a braced group (or the single token) at ``start``, and where the next one begins."""
-    if start >= len(tokens) or tokens[start] != "{":
-        return tokens[start : start + 1], start + 1
+def _group(glyphs: list[str], start: int) -> tuple[list[str], int]:
+    """The glyphs of a braced group (or the single glyph) at ``start``, and where the next one begins."""
+    if start >= len(glyphs) or glyphs[start] != "{":
+        return glyphs[start : start + 1], start + 1
     depth = 0
-    for k in range(start, len(tokens)):
-        depth += {"{": 1, "}": -1}.get(tokens[k], 0)
+    for k in range(start, len(glyphs)):
+        depth += {"{": 1, "}": -1}.get(glyphs[k], 0)
         if depth == 0:
-            return tokens[start + 1 : k], k + 1
-    return tokens[start + 1 :], len(tokens)
+            return glyphs[start + 1 : k], k + 1
+    return glyphs[start + 1 :], len(glyphs)
 
 
 def aligned(equations: Iterable[sp.Eq]) -> str:
@@ -143,7 +146,7 @@ def _fitted(expr: sp.Expr, room: float, names: Iterator[sp.Symbol]) -> tuple[sp.
 
 
 def _widest_part(term: sp.Expr) -> sp.Expr | None:
-    """The widest proper subexpression that no larger one of the kinds worth a name contains; None when all are small."""
+    """The outermost wide sum inside a term that is too wide, following its widest parts; None when there is none."""
     inner = term
     while isinstance(inner, (sp.Mul, sp.Pow, sp.Function)):
         candidates = [a for a in inner.args if isinstance(a, sp.Expr) and width(latex(a)) > _NARROW]
