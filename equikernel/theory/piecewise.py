@@ -21,7 +21,17 @@ from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
 from equikernel.theory.program import Program, X
 from equikernel.theory.roots import Breakpoint, compiled, evaluate, has_zero, real_zeros
 
-__all__ = ["Piece", "PiecewiseProgram", "check_domain", "smooth_pieces", "value_at"]
+__all__ = [
+    "Piece",
+    "PiecewiseProgram",
+    "Resolver",
+    "check_domain",
+    "partition",
+    "sample_point",
+    "smooth_pieces",
+    "switch_functions",
+    "value_at",
+]
 
 _SWITCHES = (sp.Abs, sp.sign, sp.Heaviside, sp.Max, sp.Min, sp.Piecewise)
 _ZERO = mpmath.mpf(10) ** -45  # at 60 digits, smaller values at a computed breakpoint are zero
@@ -86,11 +96,9 @@ def smooth_pieces(expr: sp.Expr) -> tuple[Piece, ...]:
     Raises:
         ActivationError: a switch changes infinitely often, or a function is not supported.
     """
-    points = _sorted_unique(_switch_points(expr))
-    edges: list[Breakpoint | None] = [None, *points, None]
     pieces: list[Piece] = []
-    for lower, upper in itertools.pairwise(edges):
-        resolved = _Resolver(_sample(lower, upper)).expression(expr)
+    for lower, upper in partition(expr):
+        resolved = Resolver(sample_point(lower, upper)).expression(expr)
         if pieces and (pieces[-1].expr == resolved or sp.expand(pieces[-1].expr - resolved) == 0):
             pieces[-1] = Piece(pieces[-1].lower, upper, pieces[-1].expr)
         else:
@@ -98,9 +106,16 @@ def smooth_pieces(expr: sp.Expr) -> tuple[Piece, ...]:
     return tuple(pieces)
 
 
+def partition(expr: sp.Expr) -> tuple[tuple[Breakpoint | None, Breakpoint | None], ...]:
+    """The open intervals on which every switch of the expression keeps its branch, from left to right."""
+    points = _sorted_unique(itertools.chain.from_iterable(_switch_points(f) for f in switch_functions(expr)))
+    edges: list[Breakpoint | None] = [None, *points, None]
+    return tuple(itertools.pairwise(edges))
+
+
 def value_at(expr: sp.Expr, at: Breakpoint) -> Callable[[MpArithmetic], Any]:
     """The value of the full expression at a breakpoint, branches decided there."""
-    program = compiled(_Resolver(at.value(mp_arithmetic(60)), at_zero=True).expression(expr))
+    program = compiled(Resolver(at.value(mp_arithmetic(60)), at_zero=True).expression(expr))
     return lambda arithmetic: program.run(arithmetic, at.value(arithmetic))
 
 
@@ -145,7 +160,7 @@ def _require_positive(node: sp.Expr, base: sp.Expr, piece: Piece) -> None:
     if base.is_positive:
         return
     try:
-        sample = evaluate(base, _sample(piece.lower, piece.upper))
+        sample = evaluate(base, sample_point(piece.lower, piece.upper))
     except _FAILURES:
         sample = mpmath.mpf(-1)
     if sample <= 0 or has_zero(base, piece.contains):
@@ -159,20 +174,24 @@ def _undefined(node: sp.Expr, why: str) -> ActivationError:
     )
 
 
-def _switch_points(expr: sp.Expr) -> Iterator[Breakpoint]:
+def switch_functions(expr: sp.Expr) -> Iterator[sp.Expr]:
+    """The functions of x whose signs decide the branches of the expression, outermost first."""
     for node in sp.preorder_traversal(expr):
-        for function in _switch_functions(node):
-            if not function.has(*_SWITCHES):
-                yield from real_zeros(function)
-                continue
-            for piece in smooth_pieces(function):
-                if piece.expr.has(X):
-                    for zero in real_zeros(piece.expr):
-                        if piece.contains(zero.value(mp_arithmetic(40))):
-                            yield zero
-                # the pieces of the switch function itself may jump across zero
-                if piece.upper is not None:
-                    yield piece.upper
+        yield from _switch_functions(node)
+
+
+def _switch_points(function: sp.Expr) -> Iterator[Breakpoint]:
+    if not function.has(*_SWITCHES):
+        yield from real_zeros(function)
+        return
+    for piece in smooth_pieces(function):
+        if piece.expr.has(X):
+            for zero in real_zeros(piece.expr):
+                if piece.contains(zero.value(mp_arithmetic(40))):
+                    yield zero
+        # the pieces of the switch function itself may jump across zero
+        if piece.upper is not None:
+            yield piece.upper
 
 
 def _switch_functions(node: Any) -> list[sp.Expr]:
@@ -200,7 +219,7 @@ def _sorted_unique(points: Iterator[Breakpoint]) -> list[Breakpoint]:
     return [point for _, point in unique]
 
 
-def _sample(lower: Breakpoint | None, upper: Breakpoint | None) -> Any:
+def sample_point(lower: Breakpoint | None, upper: Breakpoint | None) -> Any:
     """A point inside an interval that is a zero of nothing in particular."""
     arithmetic = mp_arithmetic(60)
     c = arithmetic.context
@@ -214,7 +233,7 @@ def _sample(lower: Breakpoint | None, upper: Breakpoint | None) -> Any:
     return low + (upper.value(arithmetic) - low) * c.mpf("0.4142135623")
 
 
-class _Resolver:
+class Resolver:
     """Replaces every switch by the branch taken at one point."""
 
     def __init__(self, point: Any, *, at_zero: bool = False) -> None:

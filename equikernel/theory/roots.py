@@ -21,7 +21,7 @@ from equikernel.errors import ActivationError
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic, sympy_to_mpf
 from equikernel.theory.program import Program, X, compile_expression
 
-__all__ = ["Breakpoint", "evaluate", "has_zero", "real_zeros"]
+__all__ = ["Breakpoint", "compiled", "evaluate", "has_zero", "real_zeros", "scanned_factors"]
 
 _SCAN_POINTS = 1501
 _SCAN_LIMIT = mpmath.mpf(10) ** 6
@@ -160,31 +160,50 @@ def _minimum(program: Program, low: Any, high: Any) -> Any:
     return size((a + b) / 2)
 
 
-def _zeros(expr: sp.Expr) -> Iterator[Breakpoint]:
+def _factors(expr: sp.Expr) -> Iterator[sp.Expr]:
+    """Expressions whose zeros together are those of ``expr``: products split, invertible functions undone, exactly."""
     if not expr.has(X) or expr.is_positive or expr.is_negative:
         return
     if expr.is_Mul:
         for factor in expr.args:
-            yield from _zeros(factor)
+            yield from _factors(factor)
         return
     if expr.is_Pow and expr.exp.is_number:
         if expr.exp.is_positive:
-            yield from _zeros(expr.base)
+            yield from _factors(expr.base)
         return
-    if expr.is_polynomial(X):
-        polynomial = sp.Poly(expr, X)
-        if all(c.is_Rational for c in polynomial.all_coeffs()):
-            yield from _rational_polynomial_zeros(polynomial)
-            return
-        if polynomial.degree() == 1:
+    peeled = None if _polynomial(expr) is not None else _peel(expr)
+    if peeled is None:
+        yield expr
+        return
+    for inner in peeled:
+        yield from _factors(inner)
+
+
+def _polynomial(factor: sp.Expr) -> sp.Poly | None:
+    """The factor as a polynomial whose zeros are found exactly: rational coefficients, or degree 1."""
+    if not factor.is_polynomial(X):
+        return None
+    polynomial = sp.Poly(factor, X)
+    rational = all(c.is_Rational for c in polynomial.all_coeffs())
+    return polynomial if rational or polynomial.degree() == 1 else None
+
+
+def scanned_factors(expr: sp.Expr) -> tuple[sp.Expr, ...]:
+    """The factors of a smooth expression whose zeros ``real_zeros`` finds by a scan, not by algebra: not a proof."""
+    return tuple(f for f in _factors(sp.sympify(expr)) if _polynomial(f) is None)
+
+
+def _zeros(expr: sp.Expr) -> Iterator[Breakpoint]:
+    for factor in _factors(expr):
+        polynomial = _polynomial(factor)
+        if polynomial is None:
+            yield from _scanned_zeros(factor)
+        elif polynomial.degree() == 1:
             a, b = polynomial.all_coeffs()
             yield Breakpoint(sp.simplify(-b / a))
-            return
-    peeled = _peel(expr)
-    if peeled is not None:
-        yield from itertools.chain.from_iterable(_zeros(inner) for inner in peeled)
-        return
-    yield from _scanned_zeros(expr)
+        else:
+            yield from _rational_polynomial_zeros(polynomial)
 
 
 def _rational_polynomial_zeros(polynomial: sp.Poly) -> Iterator[Breakpoint]:

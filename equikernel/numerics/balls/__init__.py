@@ -1,0 +1,1 @@
+"""Rigorous enclosures in ball arithmetic (python-flint): functions, growth, Gaussian moments."""
