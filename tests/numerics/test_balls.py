@@ -195,3 +195,20 @@ def test_trap_precision_is_global_to_the_process() -> None:
     assert ctx.prec == before
     assert all(2.0**-104 < r < 2.0**-98 for r in radii[100])
     assert all(2.0**-404 < r < 2.0**-398 for r in radii[400])
+
+
+@pytest.mark.parametrize(
+    ("spec", "proved"),
+    [
+        ("gelu", True),
+        ("elu", True),
+        ("max(x*tanh(x)-1,0)", True),
+        ("where(x > 1, x**2, x)", True),
+        ("where(x > 0, sin(x), 1 - cos(x))", True),
+        ("sign", False),
+        ("where(x > 0, x + 1e-45, x)", False),
+    ],
+)
+def test_continuity_is_proved_on_the_expressions(spec: str, proved: bool) -> None:
+    """A jump of 1e-45 is below what the numerical detection of jumps sees."""
+    assert ball_function(activation(spec)).proved_continuous is proved

@@ -8,6 +8,7 @@ the line). What cannot be proved is refused.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -123,6 +124,19 @@ class BallFunction:
             if all(sp.expand(a.expr.subs(X, -X) - sign * b.expr) == 0 for a, b in mirrored):
                 return name
         return None
+
+    @cached_property
+    def proved_continuous(self) -> bool:
+        """Whether phi is proved to have no jump, so that E[phi'^2] is the integral over the smooth pieces."""
+        if not self.activation.expr.has(sp.sign, sp.Heaviside, sp.Piecewise):
+            return True  # Abs, Max and Min of continuous functions
+        pieces = self.activation.pieces
+        return all(
+            left.upper is not None
+            and left.upper.exact is not None
+            and sp.expand((left.expr - right.expr).subs(X, left.upper.exact)) == 0
+            for left, right in itertools.pairwise(pieces)
+        )
 
     def envelope(self, side: int, start: arb) -> tuple[Envelope, Envelope]:
         """Bounds of phi and phi' on {side*y >= start}; ``start`` beyond all breakpoints (see ``outermost``).
