@@ -1,0 +1,99 @@
+"""Engine A: Gaussian moments by rigorous adaptive Gauss-Legendre integration (``acb.integral``, [Petras02]).
+
+Two real integrals at a time: f + i g is analytic where f and g are, and on the real line the real and imaginary parts
+of its integral are the two. Between algebraic singularities (a root at a breakpoint) the intervals shrink towards the
+end, where the function is enclosed on the real interval instead.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from flint import acb, arb
+
+from equikernel.numerics.balls.functions import BallPiece
+from equikernel.numerics.balls.integrands import hermite2
+from equikernel.numerics.balls.problem import Problem, RawBalls, Segment, segments
+
+__all__ = ["integral_moments", "integrate"]
+
+_EVALUATIONS = 30_000
+_EVALUATIONS_PER_BIT = 60
+_I = acb(0, 1)
+Integrand = Callable[[BallPiece, acb, bool], acb]
+
+
+def integral_moments(problem: Problem, bits: int) -> RawBalls:
+    """The six raw moments, each to about 2^-bits of E|f_i|, at the current precision.
+
+    Work is limited to ``_EVALUATIONS + _EVALUATIONS_PER_BIT * bits`` evaluations an integral; beyond, the balls are
+    wide and valid, and ``exhausted`` is set.
+    """
+    q2 = -1 / (2 * problem.tau * problem.tau)
+    inverse = 1 / problem.tau
+    norm = problem.tau * (2 * arb.pi()).sqrt()
+    values = [arb(0)] * 6
+    exhausted = False
+    # phi with He_0 and He_2, phi^2 with He_0 and He_2, then xi phi and phi'^2
+    for pair in ((0, 3), (1, 4), (2, 5)):
+        kept = [i for i in pair if i in problem.needed]
+        if not kept:
+            continue
+        factors = [1 / (problem.sizes[i] * norm) if i in kept else arb(0) for i in pair]
+        integrand = _integrand(pair[0], factors[0], factors[1], q2, inverse)
+        total, out = integrate(integrand, segments(problem.function), problem.cut.left, problem.cut.right, bits)
+        exhausted |= out
+        for i, part in zip(pair, (total.real, total.imag), strict=True):
+            if i in kept:
+                values[i] = part * problem.sizes[i]
+    return problem.result(values, exhausted=exhausted)
+
+
+def _integrand(kind: int, a: arb, b: arb, q2: arb, inverse: arb) -> Integrand:
+    """The integrand a f + i b g for one of the three pairs (f, g), with the Gaussian weight exp(q2 y^2)."""
+    ib = acb(0, b)
+
+    def of_values(piece: BallPiece, y: acb, analytic: bool) -> acb:
+        phi = piece.analytic(y, analytic)[0]
+        square = y * y
+        weight = (q2 * square).exp() * phi
+        if kind == 1:
+            weight *= phi
+        combined: acb = weight * (a + ib * hermite2(y * inverse))
+        return combined
+
+    def of_slopes(piece: BallPiece, y: acb, analytic: bool) -> acb:
+        phi, slope = piece.analytic(y, analytic)
+        first = a * inverse * y * phi if a != 0 else acb(0)
+        second = ib * slope * slope if b != 0 else acb(0)
+        return (first + second) * (q2 * y * y).exp()
+
+    return of_slopes if kind == 2 else of_values
+
+
+def integrate(integrand: Integrand, segments: list[Segment], left: arb, right: arb, bits: int) -> tuple[acb, bool]:
+    """The integral over [-left, right] as a sum over segments to about 2^-bits; whether the work ran out."""
+    limit = _EVALUATIONS + _EVALUATIONS_PER_BIT * bits
+    goal = arb(2) ** -bits
+    total = acb(0)
+    spent = 0
+    exhausted = False
+
+    for segment in segments:
+
+        def evaluate(y: acb, analytic: bool, piece: BallPiece = segment.piece) -> acb:
+            nonlocal spent
+            spent += 1
+            return integrand(piece, y, analytic)
+
+        lower = -left if segment.lower is None else segment.lower
+        upper = right if segment.upper is None else segment.upper
+        middle = [arb(0)] if lower < 0 and upper > 0 else []
+        points = [lower, *middle, upper]
+        for a, b in itertools.pairwise(points):
+            spent = 0
+            part = acb.integral(evaluate, a, b, rel_tol=goal, abs_tol=goal, eval_limit=limit)
+            total += segment.copies * part
+            exhausted |= spent >= limit
+    return total, exhausted
