@@ -24,7 +24,6 @@ from equikernel.theory.sensitivities import (
 __all__ = ["Sensitivities", "sensitivities"]
 
 _GUARD = 17  # working digits beyond those of the result; 15 digits then share the nodes of the solver's residual
-_NAMES = ("V", "d1", "d2", "h", "v")
 _SMALLEST = 1e-300  # bounds below it, of results with many digits, are reported as this
 
 
@@ -68,10 +67,8 @@ class Sensitivities:
             " & ".join([f"${symbol_latex(name)}$", *(self.shown(name, p) for p in PARAMETERS)]) + r" \\"
             for name in self.table
         ]
-        return "\n".join(
-            [r"\begin{tabular}{llll}", r"\toprule", rf" & {head} \\", r"\midrule", *rows, r"\bottomrule"]
-            + [r"\end{tabular}"]
-        )
+        lines = [r"\begin{tabular}{llll}", r"\toprule", rf" & {head} \\", r"\midrule", *rows, r"\bottomrule"]
+        return "\n".join([*lines, r"\end{tabular}"])
 
     def shown(self, name: str, parameter: str) -> str:
         """A derivative as text, 0 where it cannot be told from zero."""
@@ -134,8 +131,9 @@ def _column(
 def _slopes(
     values: Mapping[str, Any], parameters: Mapping[str, Any], parameter: str, q: Any, trained: str
 ) -> dict[str, Any]:
-    moving = [Tangent(values[name], values[f"{name}_q"]) if name in values else None for name in _NAMES[1:]]
-    slopes = MomentSlopes(values["V"], *moving)
+    d1, d2, h = (Tangent(values[name], values[f"{name}_q"]) for name in ("d1", "d2", "h"))
+    v = Tangent(values["v"], values["v_q"]) if "v" in values else None
+    slopes = MomentSlopes(values["V"], d1, d2, h, v)
     dq = equilibrium_slope(slopes, parameters, parameter)
     return {"q": dq, "tau": dq / (2 * q**0.5)} | coefficient_slopes(slopes, parameters, parameter, dq, trained)
 

@@ -20,14 +20,14 @@ from equikernel.theory.models import require_trained
 
 __all__ = ["Derivation", "Step", "derive_explicit_layer", "derive_implicit", "solve_linear", "symbol"]
 
-_POSITIVE = frozenset({"sigma_a2", "sigma_b2", "tau0", "tau"})
+_POSITIVE = ("sigma_a2", "sigma_b2", "tau")  # and tau0, tau2_1 ...
 _COMPARED = (S, CHI_I * CHI_J, S**2)
 
 
 @cache
 def symbol(name: str) -> sp.Symbol:
     """The symbol of a quantity of the equations: real, and positive where that goes without saying."""
-    return sp.Symbol(name, positive=True) if name in _POSITIVE else sp.Symbol(name, real=True)
+    return sp.Symbol(name, positive=True) if name.startswith(_POSITIVE) else sp.Symbol(name, real=True)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Step:
     """One step of a derivation.
 
     Attributes:
-        text: what is done.
+        text: what is done, with mathematics between backticks.
         results: the quantities it determines, each an equation with that quantity on its left.
         comparisons: the equations that were solved for them, where they are not the results themselves.
         dropped: terms whose matrices vanish in operator norm.
@@ -110,8 +110,8 @@ def _diagonal() -> Step:
     deviation = alpha4 * CHI_I
     right = sp.expand(fixed_point_map(V + h * deviation, a2, b2, tau0**2 + CHI_I))
     return Step(
-        "Diagonal: q_i = sigma_a2 V_c(q_i) + sigma_b2 |x_i|^2 with q_i = tau^2 + alpha4 chi_i, "
-        "|x_i|^2 = tau0^2 + chi_i and V_c(q_i) = V + h (q_i - tau^2), compared at orders 0 and 1 in chi_i.",
+        "Diagonal: `q_i = sigma_a2 V_c(q_i) + sigma_b2 |x_i|^2` with `q_i = tau^2 + alpha4 chi_i`, "
+        "`|x_i|^2 = tau0^2 + chi_i` and `V_c(q_i) = V + h (q_i - tau^2)`, compared at orders 0 and 1 in `chi_i`.",
         {
             "tau": _equation(tau**2, right.coeff(CHI_I, 0)),
             "gamma2": _equation(gamma2, V),
@@ -130,10 +130,10 @@ def _off_diagonal() -> Step:
     found = kernel_terms(Expansion(lambda1, inner.coeff_monomial(CHI_I * CHI_J), inner.coeff_monomial(S**2), alpha4))
     linear, norms, square = _coefficients(found).values()
     return Step(
-        "Off the diagonal: G_ij = alpha1 s + alpha2 chi_i chi_j + alpha3 s^2 and "
-        "Lambda_ij = sigma_a2 G_ij + sigma_b2 s, whose coefficient of s is called lambda1, "
+        "Off the diagonal: `G_ij = alpha1 s + alpha2 chi_i chi_j + alpha3 s^2` and "
+        "`Lambda_ij = sigma_a2 G_ij + sigma_b2 s`, whose coefficient of `s` is called `lambda1`, "
         "inserted in the expansion of the kernel map and compared term by term. "
-        "Terms in chi_i, chi_j and their squares vanish, for phi_c is centred.",
+        "Terms in `chi_i`, `chi_j` and their squares vanish, for `phi_c` is centred.",
         {
             "lambda1": solve_linear(lambda1, gain.subs(alpha1, linear) - lambda1),
             "alpha1": _equation(alpha1, linear),
@@ -155,8 +155,8 @@ def _tangent(trained: str) -> Step:
     residual = numerator - Expansion(*unknowns).entry * denominator
     found = terms(residual.subs({G: kernel.entry, G_dot: _slope(Expansion(lambda1, 0, 0, alpha4))}))
     return Step(
-        f"Tangent kernel (trained {trained}): K_ij = {sp.sstr(entry, order='old')} elementwise with G_dot = dg/dc and "
-        "K_ij = beta1 s + beta2 chi_i chi_j + beta3 s^2, multiplied out and compared term by term.",
+        f"Tangent kernel (trained {trained}): `K_ij = {sp.sstr(entry, order='old')}` elementwise with "
+        "`G_dot = dg/dc` and `K_ij = beta1 s + beta2 chi_i chi_j + beta3 s^2`, multiplied out and compared.",
         {str(x): solve_linear(x, c) for x, c in zip(unknowns, _coefficients(found).values(), strict=True)},
         dropped=_dropped(found),
     )
@@ -165,9 +165,10 @@ def _tangent(trained: str) -> Step:
 def _tangent_diagonal(trained: str) -> Step:
     V, v, a2, b2, tau0, kappa2 = _symbols("V", "v", "sigma_a2", "sigma_b2", "tau0", "kappa2")
     return Step(
-        "On the diagonal u = v, so that G_ii = V and G_dot_ii = E[phi'^2] = v up to O(p^(-1/2)), and s = tau0^2. "
+        "On the diagonal the two Gaussian variables coincide, so that `G_ii = V` and `G_dot_ii = E[phi'^2] = v` up to "
+        "`O(p^(-1/2))`, and `s = tau0^2`. "
         "The multiple of the identity is what the diagonal has beyond the off-diagonal formula: "
-        "gamma2 - alpha1 tau0^2 for G, kappa2 - beta1 tau0^2 for K.",
+        "`gamma2 - alpha1 tau0^2` for `G`, `kappa2 - beta1 tau0^2` for `K`.",
         {"kappa2": _equation(kappa2, ntk_entry(V, v, tau0**2, a2, b2, trained))},
     )
 
@@ -193,13 +194,13 @@ def derive_explicit_layer() -> Derivation:
     return Derivation(
         (
             Step(
-                "One explicit layer: Sigma_ij = alpha1 s + alpha2 chi_i chi_j + alpha3 s^2 and "
-                "Sigma_ii = tau2 + alpha4 chi_i inserted in the expansion of the kernel map of the next layer.",
+                "One explicit layer: `Sigma_ij = alpha1 s + alpha2 chi_i chi_j + alpha3 s^2` and "
+                "`Sigma_ii = tau2 + alpha4 chi_i` inserted in the expansion of the kernel map of the next layer.",
                 _after({"tau2": V} | sigma | {"alpha4": h * alphas[3]}),
                 dropped=_dropped(forward),
             ),
             Step(
-                "Its tangent kernel: Theta_next = Sigma_next + Theta * dg/dc, elementwise.",
+                "Its tangent kernel: `Theta_next = Sigma_next + Theta * dg/dc`, elementwise.",
                 _after(betas | {"kappa2": kappa2}),
                 dropped=_dropped(tangent),
             ),

@@ -13,12 +13,20 @@ from collections.abc import Iterable, Iterator
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-__all__ = ["PREAMBLE", "aligned", "document", "latex", "symbol_latex", "text_latex"]
+__all__ = ["PREAMBLE", "aligned", "document", "latex", "markup_latex", "plain", "symbol_latex", "text_latex"]
 
 PREAMBLE = "\\documentclass{article}\n\\usepackage{amsmath}\n\\allowdisplaybreaks\n"
 _SQUARES = frozenset({"sigma_a2", "sigma_b2", "gamma2", "kappa2", "tau2"})
 _LAYERS = {"next": r"\ell", "prev": r"\ell-1"}
-_NAME = re.compile(r"([A-Za-z]+?)(?:_([abqij]))?(\d*)(?:_(\w+))?")
+_NAME = re.compile(r"([A-Za-z]+?)(?:_([abcijq]{1,2}))?(\d*)(?:_(\w+))?")
+_SPECIAL = {
+    "tr": r"\operatorname{tr}",
+    "E": r"\operatorname{E}",
+    "phi": r"\varphi",
+    "phi_c": r"\varphi_{c}",
+    "G_dot": r"\dot{G}",
+    "G_dot_ii": r"\dot{G}_{ii}",
+}
 _LINE = 50.0  # glyphs of average width on a line of article's 345 pt, left-hand side and margin of error included
 _NARROW = 4.0
 _TOKEN = re.compile(r"\\(?:operatorname|mathrm|text)|\\[A-Za-z]+|\\.|.", re.DOTALL)
@@ -30,6 +38,8 @@ def symbol_latex(name: str) -> str:
     if name.startswith("D_"):
         inner = symbol_latex(name.removeprefix("D_"))
         return rf"\left({inner}\right)'" if "^" in inner else f"{inner}'"
+    if name in _SPECIAL:
+        return _SPECIAL[name]
     root, power = _root(name)
     return root if power == 1 else f"{root}^{{{power}}}"
 
@@ -182,6 +192,29 @@ _TEXT |= {"{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 def text_latex(text: str) -> str:
     """Plain text made safe for LaTeX; what is not ASCII becomes a question mark."""
     return "".join(_TEXT.get(c, c) for c in text).encode("ascii", "replace").decode("ascii")
+
+
+def plain(text: str) -> str:
+    """Text with its mathematics, which stands between backticks, as it is."""
+    return text.replace("`", "")
+
+
+def markup_latex(text: str) -> str:
+    """Text whose mathematics stands between backticks as LaTeX: names become symbols."""
+    parts = text.split("`")
+    return "".join(f"${_mathematics(part)}$" if k % 2 else text_latex(part) for k, part in enumerate(parts))
+
+
+def _mathematics(text: str) -> str:
+    def converted(match: re.Match[str]) -> str:
+        name, power, exponent = match.groups()
+        if exponent is not None:
+            return f"^{{{exponent}}}"
+        if name is None:
+            return {"<": r"\langle ", ">": r"\rangle ", "*": r"\,"}[match[0]]
+        return f"{symbol_latex(name)}^{{{power}}}" if power else symbol_latex(name)
+
+    return re.sub(r"([A-Za-z]\w*)(?:\^(\d))?|\^\(([^()]*)\)|[<>*]", converted, text)
 
 
 def document(body: str) -> str:

@@ -114,7 +114,7 @@ class MomentSlopes:
     """The moments at tau and their derivatives in q = tau^2; v is None where it is infinite.
 
     Attributes:
-        V: (V, h); the derivative of the variance is ``h.value``.
+        V: a number; its derivative is the value of ``h``.
         d1: d1 and E[phi''']/2.
         d2: d2 and E[phi'''']/2.
         h: h and d^2V/dq^2.
