@@ -80,11 +80,13 @@ class Problem:
 
 
 def segments(function: BallFunction) -> list[Segment]:
-    """The pieces between the midpoints of their ends, the left half dropped where parity is proved."""
+    """The pieces between the midpoints of their ends, the left half dropped where parity is proved, zeros too."""
     mirrored = function.parity is not None
     found = []
     for piece in function.pieces:
         lower, upper = (None if end is None else end.mid() for end in piece.ends())
+        if piece.program.is_constant and piece.program.instructions[piece.program.result].payload == 0:
+            continue
         if not mirrored:
             found.append(Segment(piece, lower, upper, 1))
         elif upper is None or upper > 0:
