@@ -21,7 +21,7 @@ from equikernel.theory.program import X
 from equikernel.theory.registry import lookup, names
 from equikernel.theory.roots import Breakpoint, compiled
 
-__all__ = ["Activation", "Growth", "activation", "registry_names"]
+__all__ = ["Activation", "Growth", "activation", "exact_expression", "registry_names"]
 
 _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
 _PARITY_DIGITS = 340  # above the grammar's smallest literal, 1e-300
@@ -62,7 +62,7 @@ class Activation:
     """
 
     def __init__(self, expr: sp.Expr, name: str | None = None) -> None:
-        expr = _exact(sp.sympify(expr))
+        expr = exact_expression(sp.sympify(expr))
         _check_symbols(expr)
         self.expr = expr
         self.name = name or str(expr)
@@ -230,7 +230,7 @@ def _parity_tolerance() -> Any:
     return mp_arithmetic(_PARITY_DIGITS).context.mpf(10) ** (30 - _PARITY_DIGITS)
 
 
-def _exact(expr: sp.Expr) -> sp.Expr:
+def exact_expression(expr: sp.Expr) -> sp.Expr:
     """Floats replaced by the decimal fractions they print as, before any algebra touches them."""
     return expr.xreplace({f: sp.Rational(str(f)) for f in expr.atoms(sp.Float)})
 

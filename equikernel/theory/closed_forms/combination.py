@@ -1,0 +1,179 @@
+"""Linear combinations of transcendental kernels with rational coefficients: the normal form of a closed form.
+
+A closed form is sum_k c_k K_k, where K_k is a product of square roots, exp, erf, asin, atan, ... and c_k is a rational
+function of tau and the parameters. Equal kernels are collected as soon as they meet, so that what cancels is gone, and
+simplification is one ``factor`` of each small coefficient: no search, the same result every time. Combinations have the
+operators of numbers, so that the formulas of ``theory.moments`` run on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache, reduce
+from operator import add
+from typing import Any
+
+import sympy as sp
+
+__all__ = ["Combination", "OpenIntegral", "inverse_root", "rational"]
+
+
+class OpenIntegral(sp.Symbol):  # type: ignore[misc]  # SymPy is untyped
+    """The symbol of a base integral without closed form; its name is the sentence that says why."""
+
+
+class Combination:
+    """The sum of ``coefficient * kernel`` over ``terms``; coefficients may be complex until ``real`` is called."""
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Mapping[sp.Expr, sp.Expr] | None = None) -> None:
+        self.terms = {kernel: c for kernel, c in (terms or {}).items() if c != 0}
+
+    @classmethod
+    def of(cls, expr: Any) -> Combination:
+        """A product (not a sum of kernels) as a combination of one term."""
+        coefficient, kernel = _split(sp.sympify(expr))
+        return cls({kernel: coefficient})
+
+    @classmethod
+    def total(cls, parts: Iterable[Combination]) -> Combination:
+        """The sum of combinations."""
+        return reduce(add, parts, cls())
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def __add__(self, other: Combination) -> Combination:
+        if len(other.terms) > len(self.terms):
+            return other + self
+        terms = dict(self.terms)
+        for kernel, c in other.terms.items():
+            terms[kernel] = rational(terms[kernel] + c) if kernel in terms else c
+        return Combination(terms)
+
+    def __neg__(self) -> Combination:
+        return Combination({kernel: -c for kernel, c in self.terms.items()})
+
+    def __sub__(self, other: Combination) -> Combination:
+        return self + -other
+
+    def __mul__(self, other: Any) -> Combination:
+        factor = other if isinstance(other, Combination) else Combination.of(other)
+        terms: dict[sp.Expr, sp.Expr] = {}
+        for kernel1, c1 in self.terms.items():
+            for kernel2, c2 in factor.terms.items():
+                c, kernel = _split(kernel1 * kernel2)
+                product = rational(c * c1 * c2)
+                terms[kernel] = rational(terms[kernel] + product) if kernel in terms else product
+        return Combination(terms)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Combination:
+        return self * Combination.of(1 / sp.sympify(other))
+
+    def real(self) -> Combination:
+        """The real part: kernels are real, coefficients lose their imaginary parts."""
+        return Combination({kernel: _real_part(c) for kernel, c in self.terms.items()})
+
+    def atoms(self, kind: type) -> set[sp.Basic]:
+        """The sub-expressions of a kind in the kernels."""
+        return {atom for kernel in self.terms for atom in kernel.atoms(kind)}
+
+    def to_expr(self) -> sp.Expr:
+        """The sum as a SymPy expression, ``1 - erf`` written as erfc and common factors in front."""
+        parts = _complementary(self.terms)
+        return sp.factor_terms(sp.Add(*parts), radical=False, sign=False)
+
+
+@lru_cache(maxsize=8192)
+def rational(coefficient: sp.Expr) -> sp.Expr:
+    """A rational function in lowest terms, factored; canonical, so that equal coefficients compare equal."""
+    if coefficient.is_Rational or coefficient.is_Symbol:
+        return coefficient
+    if not any(part.is_Add for part in sp.preorder_traversal(coefficient)):
+        return coefficient
+    return sp.factor(coefficient)
+
+
+@lru_cache(maxsize=4096)
+def inverse_root(base: sp.Expr) -> Combination:
+    """base^(-1/2), positive factors apart, so that equal roots of different products are recognised."""
+    numerator, denominator = sp.fraction(sp.factor(base))
+    return Combination.of(_root_of_product(numerator) ** -1 * _root_of_product(denominator))
+
+
+def _root_of_product(product: sp.Expr) -> sp.Expr:
+    factors = sp.Mul.make_args(product)
+    return sp.Mul(*(sp.sqrt(f) for f in factors)) if all(f.is_positive for f in factors) else sp.sqrt(product)
+
+
+@lru_cache(maxsize=8192)
+def _split(product: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    """(rational coefficient, kernel) of a product; roots in a kernel have exponent 1/2 (integers) or -1/2."""
+    coefficient: list[sp.Expr] = []
+    kernel: list[sp.Expr] = []
+    exponents: list[sp.Expr] = []
+    for factor in sp.Mul.make_args(product):
+        base, exponent = factor.as_base_exp() if not isinstance(factor, sp.exp) else (factor, sp.S.One)
+        if factor == sp.I:  # whose base is -1, with exponent 1/2
+            coefficient.append(factor)
+        elif isinstance(factor, sp.exp):
+            exponents.append(factor.args[0])
+        elif exponent.is_Integer:
+            (coefficient if _is_rational(base) else kernel).append(factor)
+        elif (2 * exponent).is_Integer and not base.is_Rational:
+            whole = exponent + sp.Rational(1, 2)
+            coefficient.append(base**whole)
+            kernel.append(base ** sp.Rational(-1, 2))
+        else:
+            kernel.append(factor)
+    exponential = sp.exp(rational(sp.Add(*exponents)))
+    return sp.Mul(*coefficient), sp.Mul(exponential, *kernel)
+
+
+def _is_rational(base: sp.Expr) -> bool:
+    if isinstance(base, OpenIntegral):
+        return False
+    return bool(base.is_Rational or base.is_Symbol or base == sp.pi or base.is_Add)
+
+
+@lru_cache(maxsize=4096)
+def _real_part(coefficient: sp.Expr) -> sp.Expr:
+    if not coefficient.has(sp.I):
+        return coefficient
+    conjugate = coefficient.xreplace({sp.I: -sp.I})
+    return rational(sp.expand((coefficient + conjugate) / 2))
+
+
+def _complementary(terms: Mapping[sp.Expr, sp.Expr]) -> list[sp.Expr]:
+    """The terms, c K - c K erf(z) joined to c K erfc(z) and c K + c K erf(z) to c K (1 + erf(z))."""
+    left = dict(terms)
+    parts = []
+    for kernel in sorted(terms, key=sp.default_sort_key):
+        for error_function in (f for f in sp.Mul.make_args(kernel) if isinstance(f, sp.erf)):
+            rest = kernel / error_function
+            if kernel not in left or rest not in left:
+                continue
+            c = left[rest]
+            if left[kernel] in {c, -c}:
+                joined = sp.erfc(error_function.args[0]) if left[kernel] == -c else 1 + error_function
+                parts.append(c * rest * joined)
+                del left[kernel], left[rest]
+    return [_squares(part) for part in (*parts, *(c * kernel for kernel, c in left.items()))]
+
+
+def _squares(product: sp.Expr) -> sp.Expr:
+    """(p + q)(p - q), which ``factor`` makes, as p^2 - q^2."""
+    sums = [f for f in sp.Mul.make_args(product) if f.is_Add or (f.is_Pow and f.base.is_Add and f.exp.is_Integer)]
+    for k, left in enumerate(sums):
+        for right in sums[k + 1 :]:
+            base1, exponent = left.as_base_exp()
+            base2, other = right.as_base_exp()
+            terms1, terms2 = set(base1.args), set(base2.args)
+            if exponent == other and len(terms1) == len(terms2) == 2 and len(terms1 & terms2) == 1:
+                joined = sp.expand(base1 * base2)
+                if len(joined.args) == 2:
+                    return _squares(product / (left * right)) * joined**exponent
+    return product

@@ -1,0 +1,325 @@
+"""``closed_form_moments``: the Gaussian moments of an activation as expressions in tau and in its parameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import sympy as sp
+
+from equikernel.errors import ActivationError, InputError, NoClosedFormError
+from equikernel.theory import moments as formulas
+from equikernel.theory.activation import Activation, activation, exact_expression
+from equikernel.theory.closed_forms.atoms import Atom, Sum, atoms_of, differentiate, multiply
+from equikernel.theory.closed_forms.combination import Combination, OpenIntegral
+from equikernel.theory.closed_forms.integrals import TAU, GaussianIntegrals, Interval, Step
+from equikernel.theory.closed_forms.pieces import Smooth, exact_point, parametric_pieces
+from equikernel.theory.closed_forms.steps import Share, expectation, shares
+from equikernel.theory.program import X
+
+__all__ = ["DERIVED", "RAW", "ClosedForms", "Expectation", "closed_form_moments"]
+
+RAW = ("m0", "s0", "m1", "m2", "s2", "v")
+DERIVED = ("mean", "V", "d1", "d2", "h")
+
+_Integrand = list[tuple[Interval, Sum]]
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """How one raw moment was found: its integrand as shares (coefficient, atom, interval), and its value."""
+
+    name: str
+    shares: tuple[Share, ...]
+    value: sp.Expr
+
+
+@dataclass(frozen=True)
+class ClosedForms:
+    """Closed forms of the Gaussian moments of phi(tau xi), tau > 0 a standard deviation.
+
+    Raw moments as in ``theory.moments`` without shift: m0 = E[phi], s0 = E[phi^2], m1 = E[xi phi],
+    m2 = E[(xi^2 - 1) phi], s2 = E[(xi^2 - 1) phi^2], v = E[phi'^2]; from them mean, V, d1, d2, h. Each is an attribute,
+    a SymPy expression in ``TAU`` and the parameters; one without a closed form raises NoClosedFormError with the reason
+    (``get`` returns None instead).
+
+    Attributes:
+        expr: phi, in x and the parameters.
+        pieces: the smooth pieces of phi.
+        expressions: the closed forms found, by name.
+        reasons: why there is none, by name, for the others.
+        expectations: how the raw moments were found.
+        integrals: the steps of the integration, each after those it uses.
+    """
+
+    expr: sp.Expr
+    pieces: tuple[Smooth, ...]
+    expressions: Mapping[str, sp.Expr]
+    reasons: Mapping[str, str]
+    expectations: tuple[Expectation, ...]
+    integrals: tuple[Step, ...]
+
+    def get(self, name: str) -> sp.Expr | None:
+        """The closed form of a moment, or None."""
+        return self.expressions.get(name)
+
+    def __getitem__(self, name: str) -> sp.Expr:
+        """The closed form of a moment.
+
+        Raises:
+            NoClosedFormError: it has none; the sentence says why.
+            InputError: there is no moment of that name.
+        """
+        if name not in (*RAW, *DERIVED):
+            raise InputError(f"unknown moment {name!r}: expected one of {', '.join((*RAW, *DERIVED))}")
+        if name not in self.expressions:
+            raise NoClosedFormError(f"{name} of {self.expr} has no closed form here: {self.reasons[name]}")
+        return self.expressions[name]
+
+    @property
+    def m0(self) -> sp.Expr:
+        """E[phi]."""
+        return self["m0"]
+
+    @property
+    def s0(self) -> sp.Expr:
+        """E[phi^2]."""
+        return self["s0"]
+
+    @property
+    def m1(self) -> sp.Expr:
+        """E[xi phi]."""
+        return self["m1"]
+
+    @property
+    def m2(self) -> sp.Expr:
+        """E[(xi^2 - 1) phi]."""
+        return self["m2"]
+
+    @property
+    def s2(self) -> sp.Expr:
+        """E[(xi^2 - 1) phi^2]."""
+        return self["s2"]
+
+    @property
+    def v(self) -> sp.Expr:
+        """E[phi'^2]."""
+        return self["v"]
+
+    @property
+    def mean(self) -> sp.Expr:
+        """E[phi], m0 by another name."""
+        return self["mean"]
+
+    @property
+    def V(self) -> sp.Expr:  # noqa: N802 - the name of the moment everywhere else
+        """Var phi."""
+        return self["V"]
+
+    @property
+    def d1(self) -> sp.Expr:
+        """E[phi']."""
+        return self["d1"]
+
+    @property
+    def d2(self) -> sp.Expr:
+        """E[phi'']."""
+        return self["d2"]
+
+    @property
+    def h(self) -> sp.Expr:
+        """dV/dq at q = tau^2, half of E[(phi_c^2)'']."""
+        return self["h"]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every moment has a closed form."""
+        return not self.reasons
+
+    @property
+    def parameters(self) -> tuple[sp.Symbol, ...]:
+        """The symbols of phi other than x."""
+        return tuple(sorted(self.expr.free_symbols - {X}, key=str))
+
+    def steps(self) -> list[str]:
+        """The derivation, one LaTeX formula (of display mathematics) or sentence a step."""
+        from equikernel.theory.closed_forms.derivation import steps
+
+        return steps(self)
+
+    def derivation_latex(self) -> str:
+        """The derivation as a LaTeX document (article, amsmath)."""
+        from equikernel.theory.closed_forms.derivation import document
+
+        return document(self)
+
+    def to_latex(self) -> str:
+        """The moments as an ``align*`` environment, long sums broken over lines."""
+        from equikernel.theory.closed_forms.derivation import moments_latex
+
+        return moments_latex(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Expressions as strings and as LaTeX, and reasons, as plain JSON types."""
+        return {
+            "expression": str(self.expr),
+            "parameters": [str(symbol) for symbol in self.parameters],
+            "variable": str(TAU),
+            "moments": {
+                name: {"expression": str(value), "latex": sp.latex(value)} for name, value in self.expressions.items()
+            },
+            "no_closed_form": dict(self.reasons),
+        }
+
+
+def closed_form_moments(phi: Activation | sp.Expr | str) -> ClosedForms:
+    """Closed forms of the six raw Gaussian moments of phi and of mean, V, d1, d2, h, v, in ``TAU``.
+
+    The class: phi is a finite sum of x^n exp(a x + b x^2) cos(w x) prod erf(alpha x + beta) (with sin, cosh, Phi, ...)
+    on each of finitely many intervals. The integrals are exact (``closed_forms.integrals``), nothing is fitted.
+
+    Args:
+        phi: an activation, the name of one, a string of the grammar, or a SymPy expression in x and parameters, which
+            are real symbols with the assumptions that decide the order of the breakpoints (c positive makes -c < c).
+
+    Raises:
+        NoClosedFormError: no moment has a closed form; the sentence names the factor outside the class. Where only some
+            have none, they are in ``reasons``.
+        ActivationError: phi is no activation, or assumptions do not decide a sign that its pieces depend on.
+    """
+    if isinstance(phi, sp.Expr):
+        phi = phi.xreplace({s: X for s in phi.free_symbols if str(s) == "x"})
+        if phi.free_symbols - {X}:
+            return _closed_form_moments(exact_expression(phi))
+    return _closed_form_moments(activation(phi))
+
+
+@lru_cache(maxsize=256)
+def _closed_form_moments(phi: Activation | sp.Expr) -> ClosedForms:
+    expr, pieces = _decomposed(phi)
+    function = [(piece.interval, atoms_of(piece.expr)) for piece in pieces]
+    integrals = GaussianIntegrals()
+    values: dict[str, Combination] = {}
+    reasons: dict[str, str] = {}
+    expectations = []
+    for name, integrand in _integrands(function).items():
+        try:
+            if name == "v":
+                _require_continuity(pieces)
+            pieces_of_integrand = integrand()
+            value = expectation(pieces_of_integrand, integrals)
+        except NoClosedFormError as error:
+            reasons[name] = str(error)
+            continue
+        if _is_open(value, name, reasons):
+            continue
+        values[name] = value
+        expectations.append(Expectation(name, tuple(shares(pieces_of_integrand)), value.to_expr()))
+    _derive(values, reasons)
+    if len(values) == 0:
+        raise NoClosedFormError(f"no Gaussian moment of {expr} has a closed form here: {reasons['m0']}")
+    return ClosedForms(
+        expr=expr,
+        pieces=tuple(pieces),
+        expressions=MappingProxyType({name: _shorter(name, values) for name in (*RAW, *DERIVED) if name in values}),
+        reasons=MappingProxyType(reasons),
+        expectations=tuple(expectations),
+        integrals=tuple(integrals.steps),
+    )
+
+
+def _decomposed(phi: Activation | sp.Expr) -> tuple[sp.Expr, list[Smooth]]:
+    if isinstance(phi, Activation):
+        ends = [exact_point(point) for point in phi.breakpoints]
+        edges = zip([None, *ends], [*ends, None], strict=True)
+        return phi.expr, [Smooth(Interval(*e), piece.expr) for e, piece in zip(edges, phi.pieces, strict=True)]
+    if not phi.has(X):
+        raise ActivationError(f"an activation must depend on x; got {phi}")
+    unusable = sorted(str(s) for s in phi.free_symbols if not s.is_extended_real or s == TAU)
+    if unusable:
+        raise ActivationError(
+            f"the parameters of an activation must be real symbols other than {TAU}; declare {', '.join(unusable)} as "
+            "in Symbol('a', real=True)"
+        )
+    return phi, parametric_pieces(phi)
+
+
+def _integrands(function: _Integrand) -> dict[str, Callable[[], _Integrand]]:
+    """The integrands of the raw moments, made when they are asked for: any of them may be outside the class."""
+    by_x2 = {Atom(n=2): TAU**-2, Atom(): sp.S.NegativeOne}
+
+    def each(make: Callable[[Sum], Sum]) -> Callable[[], _Integrand]:
+        return lambda: [(interval, make(f)) for interval, f in function]
+
+    def square(f: Sum) -> Sum:
+        return multiply(f, f)
+
+    return {
+        "m0": each(lambda f: f),
+        "s0": each(square),
+        "m1": each(lambda f: multiply({Atom(n=1): 1 / TAU}, f)),
+        "m2": each(lambda f: multiply(by_x2, f)),
+        "s2": each(lambda f: multiply(by_x2, square(f))),
+        "v": each(lambda f: square(differentiate(f))),
+    }
+
+
+def _is_open(value: Combination, name: str, reasons: dict[str, str]) -> bool:
+    """Whether integrals without closed form are left in a moment; then the first is its reason."""
+    left = sorted(str(symbol) for symbol in value.atoms(OpenIntegral))
+    if left:
+        reasons[name] = left[0]
+    return bool(left)
+
+
+def _require_continuity(pieces: Sequence[Smooth]) -> None:
+    """Refuse E[phi'^2] where phi jumps.
+
+    Raises:
+        NoClosedFormError: names the point.
+    """
+    for left, right in itertools.pairwise(pieces):
+        point = left.interval.upper
+        gap = sp.expand(right.expr.subs(X, point) - left.expr.subs(X, point))
+        if gap != 0 and not _vanishes(gap):
+            raise NoClosedFormError(f"E[phi'^2] is infinite, since phi jumps at x = {point}")
+
+
+def _vanishes(gap: sp.Expr) -> bool:
+    """Whether an expression is zero, to 40 digits, at irrational values of its parameters."""
+    symbols = sorted(gap.free_symbols, key=str)
+    values = {s: (-1 if s.is_negative else 1) * sp.sqrt(sp.prime(k + 5)) for k, s in enumerate(symbols)}
+    return bool(abs(gap.subs(values).evalf(60)) < sp.Rational(1, 10**40))
+
+
+_FORMULAS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
+    "mean": (("m0",), lambda m0: m0),
+    "V": (("m0", "s0"), formulas.variance),
+    "d1": (("m1",), lambda m1: formulas.mean_slope(m1, TAU)),
+    "d2": (("m2",), lambda m2: formulas.curvature(m2, TAU)),
+    "h": (("m0", "m2", "s2"), lambda m0, m2, s2: formulas.variance_slope(m0, m2, s2, TAU)),
+}
+
+
+def _derive(values: dict[str, Combination], reasons: dict[str, str]) -> None:
+    """mean, V, d1, d2, h where the raw moments they are made of are known."""
+    for name, (arguments, formula) in _FORMULAS.items():
+        missing = [argument for argument in arguments if argument not in values]
+        if missing:
+            reasons[name] = reasons[missing[0]]
+        else:
+            values[name] = formula(*(values[argument] for argument in arguments))
+
+
+def _shorter(name: str, values: Mapping[str, Combination]) -> sp.Expr:
+    """A moment as an expression: V and h multiplied out, or as they are defined, whichever is shorter."""
+    expanded = values[name].to_expr()
+    if name not in {"V", "h"}:
+        return expanded
+    arguments, formula = _FORMULAS[name]
+    plain = formula(*(values[argument].to_expr() for argument in arguments))
+    return min(expanded, plain, key=lambda e: e.count_ops())
