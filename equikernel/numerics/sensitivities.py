@@ -41,6 +41,11 @@ class Sensitivities:
     solution: Solution
     table: Mapping[str, Mapping[str, Moment]]
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The parameters differentiated in."""
+        return PARAMETERS
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; numbers with more than 17 digits are strings."""
         s = self.solution
@@ -61,13 +66,13 @@ class Sensitivities:
         }
 
     def to_latex(self) -> str:
-        """A booktabs table: a row a coefficient, a column a parameter."""
+        """A table: a row a coefficient, a column a parameter."""
         head = " & ".join(rf"$\partial/\partial {symbol_latex(p)}$" for p in PARAMETERS)
         rows = [
             " & ".join([f"${symbol_latex(name)}$", *(self.shown(name, p) for p in PARAMETERS)]) + r" \\"
             for name in self.table
         ]
-        lines = [r"\begin{tabular}{llll}", r"\toprule", rf" & {head} \\", r"\midrule", *rows, r"\bottomrule"]
+        lines = [r"\begin{tabular}{llll}", r"\hline", rf" & {head} \\", r"\hline", *rows, r"\hline"]
         return "\n".join([*lines, r"\end{tabular}"])
 
     def shown(self, name: str, parameter: str) -> str:

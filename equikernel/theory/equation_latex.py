@@ -15,7 +15,7 @@ from sympy.printing.latex import LatexPrinter
 
 __all__ = ["PREAMBLE", "aligned", "document", "latex", "markup_latex", "plain", "symbol_latex", "text_latex"]
 
-PREAMBLE = "\\documentclass{article}\n\\usepackage{amsmath}\n\\allowdisplaybreaks\n"
+PREAMBLE = "\\documentclass{article}\n\\usepackage{amsmath}\n\\allowdisplaybreaks\n\\sloppy\n"
 _SQUARES = frozenset({"sigma_a2", "sigma_b2", "gamma2", "kappa2", "tau2"})
 _LAYERS = {"next": r"\ell", "prev": r"\ell-1"}
 _NAME = re.compile(r"([A-Za-z]+?)(?:_([abcijq]{1,2}))?(\d*)(?:_(\w+))?")
@@ -187,11 +187,13 @@ def _broken(expr: sp.Expr, room: float) -> list[str]:
 _TEXT = {"^": r"\textasciicircum{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "|": r"\ensuremath{|}"}
 _TEXT |= {"<": r"\ensuremath{<}", ">": r"\ensuremath{>}", "*": r"\ensuremath{*}", "\\": r"\textbackslash{}"}
 _TEXT |= {"{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+_BREAKS = frozenset("*/+(")  # after these a formula in running text may be broken
 
 
 def text_latex(text: str) -> str:
     """Plain text made safe for LaTeX; what is not ASCII becomes a question mark."""
-    return "".join(_TEXT.get(c, c) for c in text).encode("ascii", "replace").decode("ascii")
+    shown = (_TEXT.get(c, c) + (r"\allowbreak{}" if c in _BREAKS else "") for c in text)
+    return "".join(shown).encode("ascii", "replace").decode("ascii")
 
 
 def plain(text: str) -> str:

@@ -87,17 +87,20 @@ class SymbolicEquations:
 
     def _sections(self, sensitivities: bool) -> list[tuple[str, str, tuple[sp.Eq, ...]]]:
         """(title, remark, equations) of what is shown."""
-        of = "any activation" if self.activation is None else self.activation
         sections = []
+        scope = f"NTK coefficients are for trained {self.trained}."
+        if self.activation is not None:
+            scope = f"Activation: {self.activation}. {self.note} {scope}".replace("  ", " ")
         if self.moments:
-            sections.append((f"Closed forms of the moments of {of}", self.note, tuple(self.moments.values())))
-        remark = _ENTRIES if self.moments or not self.note else f"{self.note} {_ENTRIES}"
-        title = f"The equations of a deep equilibrium model, {of}, trained {self.trained}"
-        sections.append((title, remark, tuple(self.equations.values())))
+            sections.append(("Closed forms of the moments", scope, tuple(self.moments.values())))
+        remark = _ENTRIES if self.moments else f"{scope} {_ENTRIES}"
+        sections.append(("The equations of a deep equilibrium model", remark, tuple(self.equations.values())))
         at = "The moments are those of the layer's activation at the scale of its input, `tau2_prev`."
         sections.append(("One layer of an explicit network", at, tuple(self.recursion.values())))
         if self.layers:
-            start = "From `alpha1 = alpha4 = beta1 = 1`, `kappa2 = tau0^2`; `d1_k` is `d1` at the scale of layer `k`'s input."
+            start = (
+                "From `alpha1 = alpha4 = beta1 = 1`, `kappa2 = tau0^2`; `d1_k` is `d1` at the scale of the k-th input."
+            )
             sections.append((f"An explicit network of depth {self.layers}", start, tuple(self.unrolled.values())))
         if sensitivities:
             for k, (parameter, slopes) in enumerate(self.slopes.items()):
@@ -221,9 +224,15 @@ def symbolic_equations(
     )
 
 
-def _substituted(equations: Mapping[str, sp.Eq], values: Mapping[sp.Symbol, sp.Expr]) -> dict[str, sp.Eq]:
-    """The equations with values put in their right sides."""
-    return {name: _equation(e.lhs, e.rhs.xreplace(values)) for name, e in equations.items()}
+def _substituted(equations: Mapping[str, sp.Eq], values: Mapping[sp.Expr, sp.Expr]) -> dict[str, sp.Eq]:
+    """The equations with values put in their right sides, and zeros found on the way."""
+    known = dict(values)
+    result = {}
+    for name, equation in equations.items():
+        result[name] = _equation(equation.lhs, equation.rhs.xreplace(known))
+        if result[name].rhs == 0:
+            known[equation.lhs] = sp.S.Zero
+    return result
 
 
 def _equation(left: sp.Expr, right: sp.Expr) -> sp.Eq:
