@@ -25,6 +25,7 @@ from flint import arb
 from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.context import constant, exact, precision
 from equikernel.numerics.balls.functions import BallFunction
+from equikernel.numerics.certificates.joins import is_continuous
 from equikernel.numerics.certificates.ranges import End, affine_ends, slope_range, value_range
 from equikernel.theory.program import X
 
@@ -127,8 +128,8 @@ def _bounded(data: _Data) -> Bound:
 
 
 def _lipschitz(data: _Data) -> Bound:
-    if not data.function.activation.has_square_integrable_derivative:
-        raise UncertifiedError("phi jumps, or its derivative is unbounded at a breakpoint")
+    if not is_continuous(data.function):
+        raise UncertifiedError("phi is not proved to be continuous")
     L = slope_range(data.function, data.ends).magnitude
     contraction = data.sigma_a2 * L**2
     if not contraction < 1:

@@ -1,0 +1,80 @@
+"""Balls as decimal strings that contain them, and back."""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, Context, Decimal
+from fractions import Fraction
+from typing import Any
+
+from flint import arb
+
+from equikernel.errors import InputError
+from equikernel.numerics.balls.context import exact
+
+__all__ = ["ball_ends", "from_record", "to_record"]
+
+_SPARE_DIGITS = 3  # digits of the midpoint beyond the radius
+_MAX_TEXT = 4000
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
+
+
+def _dyadic(value: arb) -> Fraction:
+    mantissa, exponent = (int(part) for part in value.man_exp())
+    return Fraction(mantissa * 2**exponent) if exponent >= 0 else Fraction(mantissa, 2**-exponent)
+
+
+def ball_ends(ball: arb) -> tuple[Fraction, Fraction]:
+    """The exact ends of a finite ball."""
+    middle, radius = _dyadic(ball.mid()), _dyadic(ball.rad())
+    return middle - radius, middle + radius
+
+
+def to_record(ball: arb) -> dict[str, str]:
+    """``{"mid", "rad"}``: decimals with [mid - rad, mid + rad] containing the ball."""
+    low, high = ball_ends(ball)
+    middle, radius = (low + high) / 2, (high - low) / 2
+    digits = 17
+    if radius and middle:
+        digits = max(_magnitude(middle) - _magnitude(radius) + _SPARE_DIGITS, 2)
+    elif middle:
+        digits = _magnitude(middle) + 40
+    text = _rounded(middle, min(max(digits, 2), 1500))
+    return {"mid": text, "rad": _rounded_up(radius + abs(Fraction(text) - middle))}
+
+
+def _magnitude(value: Fraction) -> int:
+    """About log10 of |value|."""
+    value = abs(value)
+    return int((value.numerator.bit_length() - value.denominator.bit_length()) * 0.30103)
+
+
+def _rounded(value: Fraction, digits: int) -> str:
+    context = Context(prec=digits)
+    return str(context.divide(Decimal(value.numerator), Decimal(value.denominator)))
+
+
+def _rounded_up(value: Fraction) -> str:
+    context = Context(prec=3, rounding=ROUND_CEILING)
+    return str(context.divide(Decimal(value.numerator), Decimal(value.denominator)))
+
+
+def from_record(record: Any, name: str) -> arb:
+    """The ball [mid - rad, mid + rad] of a record, at the current precision.
+
+    Raises:
+        InputError: not two decimal strings, or a negative radius; ``name`` says of what.
+    """
+    expected = f"{name} must be an object with the decimal strings mid and rad"
+    if not isinstance(record, dict) or set(record) != {"mid", "rad"}:
+        raise InputError(f"{expected}; got {str(record)[:60]}")
+    values = []
+    for key in ("mid", "rad"):
+        text = record[key]
+        if not isinstance(text, str) or len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
+            raise InputError(f"{expected}; got {key} = {str(text)[:60]!r}")
+        values.append(Fraction(text))
+    middle, radius = values
+    if radius < 0:
+        raise InputError(f"{expected}; got the negative rad {record['rad']}")
+    return exact(middle - radius).union(exact(middle + radius))
