@@ -17,6 +17,7 @@ from equikernel.theory.equations import fixed_point_map, gain_norm
 __all__ = ["Equation"]
 
 _ROOM = 64  # working bits beyond the accuracy asked for
+_FEW_BITS = 128  # up to which two moments are cheaper than six with shared nodes
 _LEAST, _MOST = 1e-200, 1e200
 
 
@@ -48,8 +49,12 @@ class Equation:
     def at(self, q: arb, bits: int, engine: str = "auto") -> tuple[arb, arb]:
         """F and F' at one exact q, to about 2^-bits of q, by one of the engines of ``ball_moments``."""
         with precision(bits + _ROOM):
-            moments = ball_moments(self.activation, q.sqrt(), bits, engine)
-            return self._defect(q, moments.V), gain_norm(moments.h, exact(self.sigma_a2))
+            if engine == "auto" and bits <= _FEW_BITS:
+                V, h = variance_enclosure(self.activation, q, bits)
+            else:
+                moments = ball_moments(self.activation, q.sqrt(), bits, engine)
+                V, h = moments.V, moments.h
+            return self._defect(q, V), gain_norm(h, exact(self.sigma_a2))
 
     def over(self, lower: float, upper: float, bits: int) -> tuple[arb, arb]:
         """F and F' over [lower, upper]: balls that contain their values at every q in between."""

@@ -124,7 +124,6 @@ def _verdict(equation: Equation, lower: float, upper: float) -> str:
 
 
 def _exponent(value: float) -> int:
-
     return math.frexp(value)[1]
 
 

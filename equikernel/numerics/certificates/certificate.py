@@ -1,0 +1,198 @@
+"""``certify(deq)``: the certificate of the fixed-point equation, and of everything that follows from its solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from flint import arb
+
+from equikernel.errors import EquikernelError, InputError
+from equikernel.numerics.balls.context import bits_of_digits, exact, precision
+from equikernel.numerics.balls.functions import ball_function
+from equikernel.numerics.certificates.bounds import Bound, best_bound
+from equikernel.numerics.certificates.coefficients import Coefficients, coefficients_at
+from equikernel.numerics.certificates.counting import Count, count_fixed_points
+from equikernel.numerics.certificates.decimals import to_record
+from equikernel.numerics.certificates.equation import Equation
+from equikernel.numerics.certificates.localise import Box
+from equikernel.numerics.certificates.refine import enclose_zero
+from equikernel.numerics.certificates.shape import Shape, monotone_shape
+from equikernel.theory.activation import Activation, activation
+from equikernel.theory.models import DEQ, exact_number, require_trained
+
+__all__ = ["FORMAT", "VERSION", "Certificate", "CertifiedPoint", "certify"]
+
+FORMAT, VERSION = "equikernel certificate", 1
+MAX_DIGITS = 1000
+_GUARD_BITS = 20
+_STABILITY_BITS = 64
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class CertifiedPoint:
+    """A fixed point: a ball of variances that contains it and no other, and whether q <- T(q) is attracted."""
+
+    q: arb
+    stable: bool | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: the enclosure, and stable as true, false or null (undecided)."""
+        return {"q": to_record(self.q), "stable": self.stable}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proved about the solutions of T(q) = q for one network.
+
+    Attributes:
+        equation: the network and tau0, as exact fractions.
+        digits: significant digits asked for.
+        trained: the parameters that the NTK trains.
+        bound: where all fixed points lie.
+        shape: whether the monotone-shape theorem was proved to apply.
+        boxes: the cover from which they were counted; empty where a theorem did without.
+        count: how many there are, and on what set.
+        points: the fixed points located, in increasing order.
+        selected: index of the point that the coefficients belong to, the smallest stable one; None without one.
+        coefficients: their balls; None without a stable fixed point.
+    """
+
+    equation: Equation
+    digits: int
+    trained: str
+    bound: Bound
+    shape: Shape
+    boxes: tuple[Box, ...]
+    count: Count
+    points: tuple[CertifiedPoint, ...]
+    selected: int | None
+    coefficients: Coefficients | None
+
+    @property
+    def enclosures(self) -> dict[str, arb]:
+        """The balls of tau, q, gamma2, lambda1, alpha1..alpha4, beta1..beta3, kappa2, where they have a meaning."""
+        return {} if self.coefficients is None else self.coefficients.balls
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; everything ``check_certificate`` needs. The claims are numbers, the sentences comments."""
+        text = activation_text(self.equation.activation)
+        found = self.coefficients
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "problem": {
+                "activation": text,
+                "sigma_a2": str(self.equation.sigma_a2),
+                "sigma_b2": str(self.equation.sigma_b2),
+                "tau0": str(self.equation.tau0),
+                "trained": self.trained,
+            },
+            "digits": self.digits,
+            "existence": self.count.existence,
+            "uniqueness": self.count.uniqueness,
+            "count": self.count.to_dict(),
+            "bound": self.bound.to_dict(),
+            "shape": {"holds": self.shape.holds, "statement": self.shape.statement},
+            "boxes": [box.to_dict() for box in self.boxes],
+            "fixed_points": [point.to_dict() for point in self.points],
+            "selected": self.selected,
+            "enclosures": {name: to_record(ball) for name, ball in self.enclosures.items()},
+            "refused": {} if found is None else found.refused,
+            "stability": {} if found is None else {name: s.to_dict() for name, s in found.stability.items()},
+            "checkable": text is not None,
+        }
+
+
+def activation_text(given: Activation) -> str | None:
+    """A text that parses back to the same expression; None when there is none."""
+    for text in (given.name, str(given.expr)):
+        try:
+            again = activation(text)
+        except EquikernelError:
+            continue
+        if again.expr == given.expr:
+            return text
+    return None
+
+
+def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA") -> Certificate:
+    """Prove what can be proved about the fixed points of T(q) = q and the coefficients at the smallest stable one.
+
+    Every number is an enclosure; every statement is proved or says that it is not. Accuracy: the enclosures have about
+    ``digits`` significant digits (their radii say exactly).
+
+    Args:
+        deq: the network; its sigmas are variances.
+        tau0: standard deviation of the data.
+        digits: 1 to 1000.
+        trained: which parameters the NTK trains: "a", "aA" or "aAB".
+
+    Raises:
+        InputError: arguments out of range.
+        UncertifiedError: the breakpoints of the activation, or its moments, could not be proved.
+    """
+    require_trained(trained)
+    if digits not in range(1, MAX_DIGITS + 1):
+        raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")
+    equation = Equation(deq.activation, deq.sigma_a2, deq.sigma_b2, exact_number(tau0, "tau0", positive=True))
+    function = ball_function(deq.activation)
+    bound, reasons = best_bound(function, equation.sigma_a2, equation.b)
+    shape = monotone_shape(function)
+    counted = count_fixed_points(equation, bound, shape, reasons)
+    bits = bits_of_digits(digits) + _GUARD_BITS
+    points: list[CertifiedPoint] = []
+    selected: int | None = None
+    found: Coefficients | None = None
+    for run in counted.located:
+        rough = enclose_zero(equation, run.lower, run.upper, run.signs[0] < 0, _STABILITY_BITS)
+        stable = _stable(equation, rough)
+        if stable and selected is None:
+            selected = len(points)
+            rough, found = _coefficients(equation, run.lower, run.upper, run.signs[0] < 0, bits, digits, trained)
+        points.append(CertifiedPoint(rough, stable))
+    return Certificate(
+        equation,
+        digits,
+        trained,
+        bound,
+        shape,
+        counted.boxes,
+        counted.count,
+        tuple(points),
+        selected,
+        found,
+    )
+
+
+def _stable(equation: Equation, q: arb) -> bool | None:
+    """Whether |T'(q)| < 1 on a ball of q; None when undecided."""
+    with precision(_STABILITY_BITS):
+        _, gain = equation.over(float(q.lower()), float(q.upper()), _STABILITY_BITS)
+        slope = 1 - gain
+        return True if abs(slope) < 1 else False if abs(slope) > 1 else None
+
+
+def _coefficients(
+    equation: Equation, lower: float, upper: float, rising: bool, bits: int, digits: int, trained: str
+) -> tuple[arb, Coefficients]:
+    """The selected fixed point and the coefficients there, with more bits until all have the digits asked for."""
+    for _ in range(_ATTEMPTS):
+        q = enclose_zero(equation, lower, upper, rising, bits)
+        found = coefficients_at(equation, q, bits, trained)
+        missing = max(_missing_bits(ball, digits) for ball in found.balls.values())
+        if missing <= 0:
+            break
+        bits += missing + _GUARD_BITS
+    return q, found
+
+
+def _missing_bits(ball: arb, digits: int) -> int:
+    """Bits by which a ball falls short of so many significant digits; 0 for one that may be zero."""
+    if ball.contains(0):
+        return 0
+    wanted = exact(Fraction(1, 10**digits)) / 2
+    ratio = (ball.rad() / ball.abs_lower()) / wanted
+    return max(0, int(ratio.log().upper().ceil().fmpz()) * 3 // 2) if ratio > 1 else 0
