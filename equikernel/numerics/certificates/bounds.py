@@ -32,8 +32,10 @@ from equikernel.theory.program import X
 __all__ = ["THEOREMS", "Asymptotics", "Bound", "asymptotics", "best_bound", "bound_by", "interval_bound"]
 
 _BITS = 64
-_MARGIN = 1 + 2.0**-16  # recorded bounds are looser by this, so that a second computation confirms them
-INTERVAL = 1000  # without a theorem, the multiple of max(1, b) up to which fixed points are sought
+_LARGEST = 1e300
+MARGIN = 1 + 2.0**-16  # recorded bounds are looser by this, so that a second computation confirms them
+EXPONENT = 16.0
+INTERVAL = 1000.0  # without a theorem, the multiple of max(1, b) up to which fixed points are sought
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,14 @@ class _Data:
     function: BallFunction
     ends: tuple[End, End]
     fractions: tuple[Fraction, Fraction]
+    margin: float = MARGIN
+
+    def upwards(self, B: arb) -> float:
+        """A float above B, by the margin."""
+        upper = float((B * self.margin).upper()) * (1 + 2.0**-50)
+        if not upper < _LARGEST:
+            raise UncertifiedError("the bound is too large to be of use")
+        return upper
 
     @property
     def sigma_a2(self) -> arb:
@@ -123,7 +133,10 @@ def _bounded(data: _Data) -> Bound:
     B = data.b + data.sigma_a2 * found.oscillation**2 / 4
     spread = f"[{float(found.low):.6g}, {float(found.high):.6g}]"
     return Bound(
-        "bounded", _upwards(B), 1, f"phi lies in {spread}, so Var phi <= oscillation^2/4 (Popoviciu) bounds every T(q)"
+        "bounded",
+        data.upwards(B),
+        1,
+        f"phi lies in {spread}, so Var phi <= oscillation^2/4 (Popoviciu) bounds every T(q)",
     )
 
 
@@ -136,7 +149,7 @@ def _lipschitz(data: _Data) -> Bound:
         raise UncertifiedError(f"sigma_a2*L^2 = {float(contraction.mid()):.6g} is not below 1, with |phi'| <= L")
     return Bound(
         "lipschitz",
-        _upwards(data.b / (1 - contraction)),
+        data.upwards(data.b / (1 - contraction)),
         1,
         f"|phi'| <= L = {float(L):.6g}, so V <= L^2 q (Poincare) and sigma_a2*L^2 = {float(contraction.mid()):.6g} < 1",
     )
@@ -151,11 +164,11 @@ def _asymptotes(data: _Data) -> Bound:
         # sqrt q <= r with r^2 = a2 (sqrt v r + R)^2 + b
         linear = a2 * v.sqrt() * R
         r: arb = (linear + (linear**2 + (1 - growth) * (a2 * R**2 + b)).sqrt()) / (1 - growth)
-        return Bound("asymptotes", _upwards(r**2), 1, f"{name}, and sigma_a2*v = {float(growth.mid()):.6g} < 1")
+        return Bound("asymptotes", data.upwards(r**2), 1, f"{name}, and sigma_a2*v = {float(growth.mid()):.6g} < 1")
     if growth > 1:
         # a2 (sqrt v r - R)^2 > r^2 for r > sigma_a R/(sigma_a sqrt v - 1), where sqrt v r > R too
         r = a2.sqrt() * R / (growth.sqrt() - 1)
-        upper = _upwards(max((r**2).upper(), b.upper()))
+        upper = data.upwards(max((r**2).upper(), b.upper()))
         return Bound(
             "asymptotes", upper, -1, f"{name}, and sigma_a2*v = {float(growth.mid()):.6g} > 1: T(q) > q from there on"
         )
@@ -169,7 +182,7 @@ def _homogeneous(data: _Data) -> Bound:
     growth = data.growth(found.v)
     name = f"V = v q with v = {float(constant(found.v).mid()):.6g}"
     if growth < 1:
-        return Bound("homogeneous", _upwards(data.b / (1 - growth)), 1, f"{name}: T is affine, of slope below 1")
+        return Bound("homogeneous", data.upwards(data.b / (1 - growth)), 1, f"{name}: T is affine, of slope below 1")
     if growth >= 1:
         return Bound("homogeneous", None, -1, f"{name}, and sigma_a2*v >= 1: T(q) > q for every q")
     raise UncertifiedError("sigma_a2*v is not distinguishable from 1")
@@ -183,7 +196,7 @@ THEOREMS: dict[str, Callable[[_Data], Bound]] = {
 }
 
 
-def bound_by(theorem: str, function: BallFunction, sigma_a2: Fraction, b: Fraction, bits: int = _BITS) -> Bound:
+def bound_by(theorem: str, function: BallFunction, sigma_a2: Fraction, b: Fraction, margin: float = MARGIN) -> Bound:
     """The bound that one theorem gives.
 
     Args:
@@ -191,13 +204,13 @@ def bound_by(theorem: str, function: BallFunction, sigma_a2: Fraction, b: Fracti
         function: the activation, proved.
         sigma_a2: as an exact fraction.
         b: sigma_b2 tau0^2, as an exact fraction.
-        bits: precision.
+        margin: the factor by which ``upper`` is looser than the theorem.
 
     Raises:
         UncertifiedError: the theorem does not apply; the message says why.
     """
-    with precision(bits):
-        return THEOREMS[theorem](_Data(function, affine_ends(function), (sigma_a2, b)))
+    with precision(_BITS):
+        return THEOREMS[theorem](_Data(function, affine_ends(function), (sigma_a2, b), margin))
 
 
 def best_bound(function: BallFunction, sigma_a2: Fraction, b: Fraction) -> tuple[Bound, tuple[str, ...]]:
@@ -208,7 +221,7 @@ def best_bound(function: BallFunction, sigma_a2: Fraction, b: Fraction) -> tuple
         try:
             data = _Data(function, affine_ends(function), (sigma_a2, b))
         except UncertifiedError as error:
-            return interval_bound(b), (str(error),)
+            return interval_bound(function, b), (str(error),)
         for theorem, prove in THEOREMS.items():
             try:
                 found.append(prove(data))
@@ -217,18 +230,17 @@ def best_bound(function: BallFunction, sigma_a2: Fraction, b: Fraction) -> tuple
             if found and found[-1].theorem == "homogeneous":
                 return found[-1], ()
     if not found:
-        return interval_bound(b), tuple(reasons)
+        return interval_bound(function, b), tuple(reasons)
     return min(found, key=lambda bound: bound.upper or 0.0), tuple(reasons)
 
 
-def interval_bound(b: Fraction) -> Bound:
-    """No theorem: fixed points are sought up to 1000 max(1, b), and nothing is claimed beyond."""
-    upper = float(INTERVAL * max(Fraction(1), b))
+def interval_bound(function: BallFunction, b: Fraction) -> Bound:
+    """No theorem: fixed points are sought on an interval, and nothing is claimed beyond.
+
+    It ends at 1000 max(1, b), or where phi ~ e^(c|x|) at max(16/c^2, 2 b): there V grows like e^(2 c^2 q).
+    """
+    upper = INTERVAL * max(1.0, float(b))
+    rate = function.activation.growth.rate
+    if rate > 0:
+        upper = min(upper, max(EXPONENT / rate**2, 2 * float(b)))
     return Bound("interval", upper, 0, f"no theorem bounds the fixed points: counted on (0, {upper:g}] only")
-
-
-def _upwards(B: arb) -> float:
-    upper = float((B * _MARGIN).upper()) * (1 + 2.0**-50)
-    if not upper < 1e300:
-        raise UncertifiedError("the bound is too large to be of use")
-    return upper

@@ -17,7 +17,7 @@ from equikernel.numerics.certificates.counting import Count, count_fixed_points
 from equikernel.numerics.certificates.decimals import to_record
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.certificates.localise import Box
-from equikernel.numerics.certificates.refine import enclose_zero
+from equikernel.numerics.certificates.refine import Zero, isolate_zero, sharpen
 from equikernel.numerics.certificates.shape import Shape, monotone_shape
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.models import DEQ, exact_number, require_trained
@@ -102,6 +102,7 @@ class Certificate:
             "enclosures": {name: to_record(ball) for name, ball in self.enclosures.items()},
             "refused": {} if found is None else found.refused,
             "stability": {} if found is None else {name: s.to_dict() for name, s in found.stability.items()},
+            "engine": None if found is None else found.engine,
             "checkable": text is not None,
         }
 
@@ -147,12 +148,12 @@ def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA") -> C
     selected: int | None = None
     found: Coefficients | None = None
     for run in counted.located:
-        rough = enclose_zero(equation, run.lower, run.upper, run.signs[0] < 0, _STABILITY_BITS)
-        stable = _stable(equation, rough)
+        zero = isolate_zero(equation, run.lower, run.upper, run.signs[0] < 0)
+        q, stable = zero.q, _stable(zero)
         if stable and selected is None:
             selected = len(points)
-            rough, found = _coefficients(equation, run.lower, run.upper, run.signs[0] < 0, bits, digits, trained)
-        points.append(CertifiedPoint(rough, stable))
+            q, found = _coefficients(equation, zero, bits, digits, trained)
+        points.append(CertifiedPoint(q, stable))
     return Certificate(
         equation,
         digits,
@@ -167,20 +168,17 @@ def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA") -> C
     )
 
 
-def _stable(equation: Equation, q: arb) -> bool | None:
+def _stable(zero: Zero) -> bool | None:
     """Whether |T'(q)| < 1 on a ball of q; None when undecided."""
     with precision(_STABILITY_BITS):
-        _, gain = equation.over(float(q.lower()), float(q.upper()), _STABILITY_BITS)
-        slope = 1 - gain
+        slope = 1 - zero.slope
         return True if abs(slope) < 1 else False if abs(slope) > 1 else None
 
 
-def _coefficients(
-    equation: Equation, lower: float, upper: float, rising: bool, bits: int, digits: int, trained: str
-) -> tuple[arb, Coefficients]:
+def _coefficients(equation: Equation, zero: Zero, bits: int, digits: int, trained: str) -> tuple[arb, Coefficients]:
     """The selected fixed point and the coefficients there, with more bits until all have the digits asked for."""
     for _ in range(_ATTEMPTS):
-        q = enclose_zero(equation, lower, upper, rising, bits)
+        q = sharpen(equation, zero, bits)
         found = coefficients_at(equation, q, bits, trained)
         missing = max(_missing_bits(ball, digits) for ball in found.balls.values())
         if missing <= 0:

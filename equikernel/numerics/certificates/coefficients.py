@@ -66,11 +66,13 @@ class Coefficients:
         balls: those that have a meaning, by their names in ``Solution``.
         refused: the others, with the sentence why.
         stability: statements by the keys of ``STABILITY``.
+        engine: the engine of ``ball_moments`` that they come from.
     """
 
     balls: dict[str, arb]
     refused: dict[str, str]
     stability: dict[str, Statement]
+    engine: str
 
 
 def coefficients_at(equation: Equation, q: arb, bits: int, trained: str, engine: str = "auto") -> Coefficients:
@@ -109,22 +111,22 @@ def coefficients_at(equation: Equation, q: arb, bits: int, trained: str, engine:
             chaos = " chaos"
         for name, needed in {"beta1": "linear", "beta2": "linear norm", "beta3": "linear", "kappa2": ""}.items():
             _admit(name, ntk_balls[name], needed + chaos, stability, balls, refused)
-        return Coefficients(balls, refused, stability)
+        return Coefficients(balls, refused, stability, moments.engine)
 
 
 def _stability(equation: Equation, moments: BallMoments, a2: arb) -> dict[str, Statement]:
-    finite = moments.v_or_none is not None and is_continuous(ball_function(equation.activation))
+    v = moments.v_or_none if is_continuous(ball_function(equation.activation)) else None
     values = {
         "norm": fixed_point_slope(moments.h, a2),
-        "chaos": a2 * moments.v_or_none if finite else None,
+        "chaos": None if v is None else a2 * v,
         "linear": a2 * moments.d1 * moments.d1,
     }
     found = {}
     for key, (name, good, bad) in STABILITY.items():
         value = values[key]
         if value is None or not value.is_finite():
-            reason = "E[phi'^2] is infinite or not proved finite: phi jumps, or phi' is unbounded at a breakpoint"
-            found[key] = Statement(name, None, None if moments.v_or_none is not None else False, reason)
+            reason = "E[phi'^2] is not proved to be finite: phi jumps, or phi' is unbounded at a breakpoint"
+            found[key] = Statement(name, None, None, reason)
             continue
         holds = True if value < 1 else False if value >= 1 else None
         meaning = good if holds else bad if holds is False else f"{name} is not distinguishable from 1"

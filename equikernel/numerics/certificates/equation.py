@@ -61,18 +61,30 @@ class Equation:
         with precision(bits + _ROOM):
             q = hull(lower, upper)
             V, h = variance_enclosure(self.activation, q, bits)
-            value, slope = self._defect(q, V), gain_norm(h, exact(self.sigma_a2))
-            if value > 0 or value < 0:
-                return value, slope
-            # q and V(q) move together: the mean value form knows it
-            middle = q.mid()
-            V, _ = variance_enclosure(self.activation, middle, bits)
-            return self._defect(middle, V) + slope * (q - middle), slope
+            return self._defect(q, V), gain_norm(h, exact(self.sigma_a2))
 
-    def sign_at(self, q: float) -> int:
+    def slope_over(self, q: arb, bits: int, engine: str = "auto") -> arb:
+        """F' over a narrow ball of q."""
+        with precision(bits + _ROOM):
+            if engine == "auto" and bits <= _FEW_BITS:
+                h = variance_enclosure(self.activation, q, bits)[1]
+            else:
+                h = ball_moments(self.activation, q.sqrt(), bits, engine).h
+            slope: arb = gain_norm(h, exact(self.sigma_a2))
+            return slope
+
+    def sharper_over(self, lower: float, upper: float, slope: arb, bits: int) -> arb:
+        """F over [lower, upper] by the mean value form, which knows that q and V(q) move together."""
+        with precision(bits + _ROOM):
+            q = hull(lower, upper)
+            middle = q.mid()
+            value: arb = self.at(middle, bits)[0] + slope * (q - middle)
+            return value
+
+    def sign_at(self, q: float, engine: str = "auto") -> int:
         """The sign of F at a float, 0 when 200 bits do not tell."""
         for bits in (53, 200):
-            value, _ = self.at(arb(q), bits)
+            value, _ = self.at(arb(q), bits, engine)
             if value > 0 or value < 0:
                 return 1 if value > 0 else -1
         return 0

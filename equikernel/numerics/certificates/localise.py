@@ -22,7 +22,7 @@ BELOW, ABOVE = "T > q", "T < q"  # F < 0, F > 0
 RISING, FALLING = "F' > 0", "F' < 0"
 UNDECIDED = "undecided"
 _SIGNS = {BELOW: -1, ABOVE: 1}
-MAX_BOXES = 3000
+MAX_BOXES = 800
 _WIDEST = 1.5  # ratio of the ends of a first box
 _NARROWEST = 2.0**-26  # relative width at which a box is given up
 _SPLIT = 0.47  # off the middle, where zeros like to be
@@ -115,12 +115,13 @@ def _verdict(equation: Equation, lower: float, upper: float) -> str:
     bits = 32 + 2 * max(0, -_exponent(width))
     try:
         value, slope = equation.over(lower, upper, bits)
+        for ball, names in ((value, (ABOVE, BELOW)), (slope, (RISING, FALLING))):
+            if ball > 0 or ball < 0:
+                return names[0] if ball > 0 else names[1]
+        value = equation.sharper_over(lower, upper, slope, bits)
     except UncertifiedError:
         return UNDECIDED  # too wide for an enclosure; narrower boxes may have one
-    for ball, names in ((value, (ABOVE, BELOW)), (slope, (RISING, FALLING))):
-        if ball > 0 or ball < 0:
-            return names[0] if ball > 0 else names[1]
-    return UNDECIDED
+    return ABOVE if value > 0 else BELOW if value < 0 else UNDECIDED
 
 
 def _exponent(value: float) -> int:

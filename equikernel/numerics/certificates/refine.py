@@ -1,88 +1,143 @@
-"""A simple zero of F = q - T(q), refined by Newton's iteration and enclosed.
+"""A simple zero of F = q - T(q): found in float64, then enclosed by the interval Newton iteration.
 
-With |F'| >= m > 0 on an interval around q0 of radius at least |F(q0)|/m, F has exactly one zero within |F(q0)|/m of q0
-(docs/proofs.md). Newton's iteration is only how q0 is found.
+With F' of one sign on Q and q0 in Q, every zero of F in Q lies in N(Q) = q0 - F(q0)/F'(Q), and if N(Q) lies inside Q
+there is exactly one (docs/proofs.md). Each step doubles the digits; only the float64 start is unproved, and a bad start
+proves nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from flint import arb
 
-from equikernel.errors import UncertifiedError
+from equikernel.errors import AccuracyError, UncertifiedError
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.certificates.equation import Equation
+from equikernel.numerics.quadrature_moments import quick_moments
+from equikernel.theory.equations import fixed_point_map, gain_norm
 
-__all__ = ["enclose_zero"]
+__all__ = ["Zero", "isolate_zero", "sharpen"]
 
 _FLOAT_BITS = 53
-_SLOPE_BITS = 32
-_NEIGHBOURHOODS = (2.0**-16, 2.0**-28, 2.0**-40)  # relative radii on which F' is enclosed
-_MAX_STEPS = 200
+_FIRST_BITS = 72  # the start has about 46 bits, one step of Newton's iteration doubles them
+_SLOPE_BITS = 30
+_NEIGHBOURHOODS = (2.0**-36, 2.0**-28, 2.0**-20, 2.0**-44)  # relative radii tried around the start
+_MAX_STEPS = 100
 _GUARD = 16
 
 
-def enclose_zero(equation: Equation, lower: float, upper: float, rising: bool, bits: int) -> arb:
-    """A ball of relative radius about 2^-bits that contains the only zero of F in [lower, upper], and no other.
+@dataclass(frozen=True)
+class Zero:
+    """A ball that contains exactly one fixed point, and a ball that contains F' = 1 - sigma_a2 h on all of it."""
+
+    q: arb
+    slope: arb
+
+
+def isolate_zero(equation: Equation, lower: float, upper: float, rising: bool) -> Zero:
+    """The only zero of F in [lower, upper], to about 20 digits.
 
     Args:
         equation: the equation.
         lower: where F has one sign.
         upper: where it has the other; F has one zero in between.
         rising: whether F goes from negative to positive.
-        bits: relative accuracy.
 
     Raises:
-        UncertifiedError: the zero could not be enclosed in the interval: it is nearly double, or next to an end.
+        UncertifiedError: the zero could not be enclosed: it is nearly double, or next to an end.
     """
-    q = _approximate(equation, lower, upper, rising)
-    work = _FLOAT_BITS - 8
-    while work < bits + _GUARD:
-        work = min(2 * work - 8, bits + _GUARD)
-        q = _step(equation, q, work)
-    with precision(bits + 2 * _GUARD):
-        value, _ = equation.at(q, bits + _GUARD)
+    start = _start(equation, lower, upper, rising)
+    with precision(_FIRST_BITS + _GUARD):
+        q = arb(start)
+        value, _ = equation.at(q, _FIRST_BITS)
         for relative in _NEIGHBOURHOODS:
-            radius = (q * relative).mid()
+            around = arb(start, start * relative)
             try:
-                _, slope = equation.over(float((q - radius).lower()), float((q + radius).upper()), _SLOPE_BITS)
+                _, slope = equation.over(float(around.lower()), float(around.upper()), _SLOPE_BITS)
             except UncertifiedError:
                 continue
-            if not (slope > 0 or slope < 0):
-                continue
-            distance = (abs(value) / slope.abs_lower()).upper()
-            zero = arb(q, distance)
-            if distance < radius / 2 and zero.lower() > lower and zero.upper() < upper:
-                return zero
+            newton = _newton(q, value, slope, around)
+            if newton is not None and newton.lower() > lower and newton.upper() < upper:
+                return Zero(newton, slope)
     raise UncertifiedError(
         f"the fixed point in [{lower:.17g}, {upper:.17g}] could not be enclosed: it is nearly double; "
         "change sigma_a2 slightly"
     )
 
 
-def _approximate(equation: Equation, lower: float, upper: float, rising: bool) -> arb:
-    """Newton's iteration kept inside the bracket by bisection, in about float64 accuracy."""
+def sharpen(equation: Equation, zero: Zero, bits: int, engine: str = "auto") -> arb:
+    """The ball of an isolated zero, shrunk to a relative radius of about 2^-bits; it contains the same zero.
+
+    Raises:
+        UncertifiedError: the moments could not be enclosed so sharply.
+    """
+    found, slope = zero.q, zero.slope
+    have = _accuracy(found)
+    while have < bits:
+        work = min(2 * have - 4, bits + _GUARD)
+        with precision(work + _GUARD):
+            if have > 2 * _SLOPE_BITS:
+                # F' to half the digits, on a ball so thin that one enclosure serves it all
+                slope = equation.slope_over(found, work - have + _GUARD, engine)
+            middle = found.mid()
+            value, _ = equation.at(middle, work + _GUARD, engine)
+            newton = _newton(middle, value, slope, found)
+            if newton is None:
+                break
+            gained = _accuracy(newton) - have
+            found, have = newton, have + gained
+            if gained < 8:
+                break
+    if have < bits - _GUARD:
+        raise UncertifiedError(
+            f"the fixed point near q = {found.str(10, radius=False)} could not be enclosed to {bits} bits: it is "
+            "nearly double; ask for fewer digits, or change sigma_a2 slightly"
+        )
+    return found
+
+
+def _newton(q: arb, value: arb, slope: arb, around: arb) -> arb | None:
+    """N(around), if it lies inside ``around``: then it contains exactly one zero. None proves nothing."""
+    if not (slope > 0 or slope < 0):
+        return None
+    newton: arb = q - value / slope
+    return newton if around.contains_interior(newton) else None
+
+
+def _accuracy(q: arb) -> int:
+    """Bits of relative accuracy of a ball."""
+    return int(q.rel_accuracy_bits())
+
+
+def _start(equation: Equation, lower: float, upper: float, rising: bool) -> float:
+    """Newton's iteration kept inside the bracket by bisection."""
     low, high, q = lower, upper, (lower * upper) ** 0.5
     for _ in range(_MAX_STEPS):
-        value, slope = equation.at(arb(q), _FLOAT_BITS)
-        if value.contains(0):
+        value, slope = _approximate(equation, q)
+        if value == 0:
             break
         if (value < 0) == rising:
             low = q
         else:
             high = q
-        step = value.mid() / slope.mid() if slope.mid() != 0 else arb(0)
-        candidate = float((arb(q) - step).mid())
+        candidate = q - value / slope if slope != 0 else low
         if not low < candidate < high:
             candidate = (low * high) ** 0.5
-        if abs(candidate - q) <= 2.0**-50 * q:
+        if abs(candidate - q) <= 2.0**-51 * q:
             q = candidate
             break
         q = candidate
-    return arb(q)
+    return q
 
 
-def _step(equation: Equation, q: arb, bits: int) -> arb:
-    """One step of Newton's iteration, rounded to an exact number of about ``bits`` bits."""
-    value, slope = equation.at(q, bits)
-    with precision(bits + _GUARD):
-        return (q - value.mid() / slope.mid()).mid() if slope.mid() != 0 else q
+def _approximate(equation: Equation, q: float) -> tuple[float, float]:
+    """F and F' in float64, from balls where float64 fails."""
+    try:
+        moments = quick_moments(equation.activation, q**0.5)
+    except AccuracyError:
+        value, slope = equation.at(arb(q), _FLOAT_BITS)
+        return float(value.mid()), float(slope.mid())
+    a2 = float(equation.sigma_a2)
+    T = fixed_point_map(moments.V.value, a2, float(equation.sigma_b2), float(equation.tau0**2))
+    return q - float(T), float(gain_norm(moments.h.value, a2))
