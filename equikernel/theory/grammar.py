@@ -18,7 +18,7 @@ expression), so that no text can hang SymPy.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple, NoReturn
 
@@ -115,11 +115,16 @@ def functions() -> tuple[str, ...]:
     return (*_FUNCTIONS, *names())
 
 
-def parse(text: str) -> sp.Expr:
+def parse(text: str, parameters: Mapping[str, sp.Symbol] | None = None) -> sp.Expr:
     """The SymPy expression in ``X`` that ``text`` denotes.
 
     sigmoid, softplus and Phi are written out as 1/(1 + exp(-u)), log(1 + exp(u)) and (1 + erf(u/sqrt(2)))/2;
     where, max, min, abs and sign become Piecewise, Max, Min, Abs and sign.
+
+    Args:
+        text: the formula.
+        parameters: other names that may stand for numbers, and the real symbols that they become; with
+            ``{"c": Symbol("c", positive=True)}``, ``hard_tanh(x, -c, c)`` is an expression in x and c.
 
     Raises:
         ParseError: ``text`` is not an expression of the grammar, exceeds a limit, or has a constant part without a
@@ -130,7 +135,20 @@ def parse(text: str) -> sp.Expr:
         raise ParseError(f"an expression must be a string, got {type(text).__name__}")
     if len(text) > MAX_CHARACTERS:
         raise ParseError(f"an expression has at most {MAX_CHARACTERS} characters, got {len(text)}")
-    return _Parser(text).parse()
+    return _Parser(text, _checked(parameters or {})).parse()
+
+
+def _checked(parameters: Mapping[str, sp.Symbol]) -> Mapping[str, sp.Symbol]:
+    """The parameters, once their names are free and their symbols real."""
+    for name, symbol in parameters.items():
+        match = _TOKEN.fullmatch(name)
+        if match is None or match.lastgroup != "name" or name in {"x", "pi", "and", "or", "not", *functions()}:
+            raise ParseError(f"the name of a parameter must be a name without a meaning of its own, got {name!r}")
+        if not isinstance(symbol, sp.Symbol) or not symbol.is_extended_real or symbol == X:
+            raise ParseError(
+                f"the parameter {name} must be a real symbol, as Symbol({name!r}, real=True); got {symbol}"
+            )
+    return parameters
 
 
 class _Token(NamedTuple):
@@ -154,8 +172,9 @@ class _Measure(NamedTuple):
 class _Parser:
     """One text on its way to an expression."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, parameters: Mapping[str, sp.Symbol]) -> None:
         self._text = text
+        self._parameters = parameters
         self._tokens = self._tokenize()
         self._index = 0
         self._nesting = 0
@@ -342,6 +361,8 @@ class _Parser:
             return X
         if token.text == "pi":
             return sp.pi
+        if token.text in self._parameters:
+            return self._parameters[token.text]
         function = self._function(token)
         if not self._at("("):
             self._fail(f"expected '(' after the function {token.text} (write {token.text}(x)), found {self._token}")

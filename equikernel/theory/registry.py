@@ -40,12 +40,23 @@ class Parameter:
         return str(self.symbol)
 
     def validated(self, owner: str, value: sp.Expr | float) -> sp.Expr:
-        """The value as an exact SymPy constant; a float stands for its shortest decimal, 0.1 for 1/10."""
+        """The value as an exact SymPy constant; a float stands for its shortest decimal, 0.1 for 1/10.
+
+        An expression in symbols other than x, a parameter left open, stands for itself; its sign must follow from the
+        assumptions where it matters.
+        """
         exact = value
         if isinstance(value, (float, sp.Float)) and math.isfinite(value):
             exact = sp.Rational(Fraction(repr(float(value))))
         elif isinstance(value, int) and not isinstance(value, bool):
             exact = sp.Integer(value)
+        if isinstance(exact, sp.Expr) and exact.free_symbols and X not in exact.free_symbols:
+            if self.symbol.is_positive and not exact.is_positive:
+                raise ParseError(
+                    f"the parameter {self.name} of {owner} must be positive, which does not follow from the "
+                    f"assumptions on {value}: declare its symbols positive"
+                )
+            return exact
         if not isinstance(exact, sp.Expr) or not is_constant(exact):
             raise ParseError(f"the parameter {self.name} of {owner} must be a finite number, got {value}")
         if constant_value(exact) <= 0 and self.symbol.is_positive:

@@ -19,9 +19,10 @@ from equikernel.theory.closed_forms.combination import Combination, OpenIntegral
 from equikernel.theory.closed_forms.integrals import TAU, GaussianIntegrals, Interval, Step
 from equikernel.theory.closed_forms.pieces import Smooth, exact_point, parametric_pieces
 from equikernel.theory.closed_forms.steps import Share, expectation, shares
+from equikernel.theory.grammar import parse
 from equikernel.theory.program import X
 
-__all__ = ["DERIVED", "RAW", "ClosedForms", "Expectation", "closed_form_moments"]
+__all__ = ["DERIVED", "RAW", "ClosedForms", "Expectation", "closed_form_moments", "function_of"]
 
 RAW = ("m0", "s0", "m1", "m2", "s2", "v")
 DERIVED = ("mean", "V", "d1", "d2", "h")
@@ -35,7 +36,7 @@ class Expectation:
 
     name: str
     shares: tuple[Share, ...]
-    value: sp.Expr
+    value: Combination
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ class ClosedForms:
         }
 
 
-def closed_form_moments(phi: Activation | sp.Expr | str) -> ClosedForms:
+def closed_form_moments(
+    phi: Activation | sp.Expr | str, parameters: Mapping[str, sp.Symbol] | None = None
+) -> ClosedForms:
     """Closed forms of the six raw Gaussian moments of phi and of mean, V, d1, d2, h, v, in ``TAU``.
 
     The class: phi is a finite sum of x^n exp(a x + b x^2) cos(w x) prod erf(alpha x + beta) (with sin, cosh, Phi, ...)
@@ -185,17 +188,27 @@ def closed_form_moments(phi: Activation | sp.Expr | str) -> ClosedForms:
     Args:
         phi: an activation, the name of one, a string of the grammar, or a SymPy expression in x and parameters, which
             are real symbols with the assumptions that decide the order of the breakpoints (c positive makes -c < c).
+        parameters: the parameters in a string, by name; see ``theory.grammar.parse``.
 
     Raises:
         NoClosedFormError: no moment has a closed form; the sentence names the factor outside the class. Where only some
             have none, they are in ``reasons``.
         ActivationError: phi is no activation, or assumptions do not decide a sign that its pieces depend on.
     """
+    return _closed_form_moments(function_of(phi, parameters))
+
+
+def function_of(
+    phi: Activation | sp.Expr | str, parameters: Mapping[str, sp.Symbol] | None = None
+) -> Activation | sp.Expr:
+    """What closed forms are made of: an activation, or an exact expression where parameters are left open."""
+    if isinstance(phi, str) and parameters:
+        phi = parse(phi, parameters)
     if isinstance(phi, sp.Expr):
         phi = phi.xreplace({s: X for s in phi.free_symbols if str(s) == "x"})
         if phi.free_symbols - {X}:
-            return _closed_form_moments(exact_expression(phi))
-    return _closed_form_moments(activation(phi))
+            return exact_expression(phi)
+    return activation(phi)
 
 
 @lru_cache(maxsize=256)
@@ -218,7 +231,7 @@ def _closed_form_moments(phi: Activation | sp.Expr) -> ClosedForms:
         if _is_open(value, name, reasons):
             continue
         values[name] = value
-        expectations.append(Expectation(name, tuple(shares(pieces_of_integrand)), value.to_expr()))
+        expectations.append(Expectation(name, tuple(shares(pieces_of_integrand)), value))
     _derive(values, reasons)
     if len(values) == 0:
         raise NoClosedFormError(f"no Gaussian moment of {expr} has a closed form here: {reasons['m0']}")

@@ -194,12 +194,13 @@ def _end(atom: Atom, end: sp.Expr | None, infinite_sign: int) -> Combination:
     d = _spread(atom)
     root = inverse_root(d)
     real = _times((d * end - atom.a * TAU**2) * _ROOT2 / (2 * TAU), root)
-    return _erf(real, _times(-atom.w * TAU * _ROOT2 / 2, root)) * _HALF
+    value = _erf(real, _times(-atom.w * TAU * _ROOT2 / 2, root))
+    return Combination.total([value * _HALF])
 
 
 def _one_erf(atom: Atom) -> Combination:
     (alpha, beta), d = atom.erfs[0], _spread(atom)
-    root = inverse_root(d) * inverse_root(sp.expand(d + 2 * alpha**2 * TAU**2))
+    root: Combination = inverse_root(d) * inverse_root(sp.expand(d + 2 * alpha**2 * TAU**2))
     return _erf(_times(alpha * atom.a * TAU**2 + beta * d, root), _times(alpha * atom.w * TAU**2, root))
 
 
@@ -222,5 +223,5 @@ def _sentence(atom: Atom, interval: Interval) -> str:
     elif atom.parity is not None and (interval.is_line or interval.is_half_line):
         why = f"is an orthant probability of {dimensions} correlated normals, which has no elementary form beyond three"
     else:
-        why = f"is a probability of {dimensions} correlated normals off their centre, which needs more than Owen's T function"
+        why = f"is a probability of {dimensions} correlated normals off their centre, beyond even Owen's T function"
     return f"the Gaussian integral of {integrand} {where} {why}"

@@ -1,9 +1,9 @@
 """Real and imaginary part of erf at a complex point, as functions of two arguments.
 
 Trigonometric integrands on an interval give erf(a + ib). The expectation is real, so that closed forms are written with
-Re erf(a + ib) and Im erf(a + ib) rather than with an expression that only turns out to be real. For complex a and b they
-mean the analytic continuations (erf(a + ib) + erf(a - ib))/2 and (erf(a + ib) - erf(a - ib))/(2i): an integrand that
-grows like exp(x^2) on a bounded interval makes both arguments imaginary from some tau on.
+Re erf(a + ib) and Im erf(a + ib) rather than with an expression that only turns out to be real. For complex a and b
+they mean the analytic continuations (erf(a + ib) + erf(a - ib))/2 and (erf(a + ib) - erf(a - ib))/(2i): an integrand
+that grows like exp(x^2) on a bounded interval makes both arguments imaginary from some tau on.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 An atom with erfs closes on few intervals, and cancellation between pieces must not be missed. So the coefficient of
 such an atom, a step function over the pieces, is written on a basis: where the atom is even or odd it is folded onto
-x > 0, then the steps become one whole (or half) line and half-lines that begin at the breakpoints. Atoms without erf close on
-every interval and are only joined across pieces with equal coefficients.
+x > 0, then the steps become one whole (or half) line and half-lines that begin at the breakpoints. Atoms without erf
+close on every interval and are only joined across pieces with equal coefficients.
 """
 
 from __future__ import annotations

@@ -1,0 +1,329 @@
+"""Closed forms that have been checked: against balls before they are used, and evaluated in balls when they are.
+
+A closed form is a claim about every tau. Before any is handed out, all of them are compared at several tau with
+enclosures from adaptive quadrature (``numerics.balls``), which share nothing with the derivation. Evaluation is in ball
+arithmetic at increasing precision until the radius meets the digits, so that cancellation at extreme tau escalates by
+itself; the error bound is the radius.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import sympy as sp
+from flint import acb, arb
+
+from equikernel.errors import AccuracyError, InputError, NoClosedFormError, UncertifiedError
+from equikernel.numerics.balls.context import bits_of_digits, constant, exact, precision
+from equikernel.numerics.balls.functions import mpf_ball
+from equikernel.numerics.balls.moments import ball_moments
+from equikernel.numerics.moments import FLOAT64_DIGITS, Moment, Moments, require_derivative
+from equikernel.theory import moments as formulas
+from equikernel.theory.activation import Activation, activation
+from equikernel.theory.closed_forms import (
+    RAW,
+    TAU,
+    ClosedForms,
+    closed_form_moments,
+    function_of,
+    im_erf,
+    re_erf,
+)
+from equikernel.theory.closed_forms.combination import Combination, rational
+from equikernel.theory.multiprecision import mp_arithmetic
+
+__all__ = ["CHECKED_AT", "VerifiedForms", "enclosure", "verified_closed_forms"]
+
+CHECKED_AT = (Fraction(1, 1000), Fraction(1, 10), Fraction(1), Fraction(10), Fraction(1000))
+_FEWEST_CHECKS = 2
+_CHECK_BITS = 40
+_OSCILLATION = 50  # cos(w x) with more than this many radians within a standard deviation is too costly for quadrature
+_EXTRA_BITS = (24, 128, 512, 2048, 8192)
+_NEGLIGIBLE = 1e-50  # a moment this close to zero that no precision tells from zero is reported with its error bound
+
+
+@dataclass(frozen=True)
+class VerifiedForms:
+    """Closed forms that agree with ball enclosures.
+
+    Attributes:
+        activation: phi; with parameters, phi at the values where it was checked.
+        forms: the closed forms.
+        checked_at: the tau at which every one of them met its enclosure.
+    """
+
+    activation: Activation
+    forms: ClosedForms
+    checked_at: tuple[Fraction, ...]
+
+    @property
+    def provenance(self) -> str:
+        """What is said of a number that comes from here."""
+        points = ", ".join(f"{float(tau):g}" for tau in self.checked_at)
+        return f"closed form (verified against balls at tau = {points})"
+
+    def moments(self, tau: Any, digits: int = FLOAT64_DIGITS) -> Moments:
+        """The moments at tau, a positive standard deviation, to ``digits`` significant digits.
+
+        Floats up to 15 digits, mpmath numbers above. Error bounds are radii of balls, and rounding.
+
+        Raises:
+            NoClosedFormError: a moment has no closed form (v may be infinite instead).
+            AccuracyError: cancellation beyond 8192 bits.
+            InputError: tau is not positive and finite, or phi has parameters left.
+        """
+        if self.forms.parameters:
+            names = ", ".join(map(str, self.forms.parameters))
+            raise InputError(f"numbers need numbers: put values in place of {names} in {self.forms.expr}")
+        finite = self.activation.has_square_integrable_derivative
+        for name in RAW:
+            if name != "v" or finite:
+                self.forms[name]  # raises where there is none
+        balls = _accurate(self.forms, _ball_of, tau, digits)
+        values = {name: self._moment(name, ball, digits) for name, ball in balls.items() if name not in RAW[:-1]}
+        return Moments(
+            activation=self.activation,
+            tau=tau,
+            mean=values["mean"],
+            V=values["V"],
+            d1=values["d1"],
+            d2=values["d2"],
+            h=values["h"],
+            v_or_none=values["v"] if finite else None,
+        )
+
+    def require_derivative(self) -> None:
+        """Refuse an activation whose E[phi'^2] is infinite.
+
+        Raises:
+            InputError: names the offending point.
+        """
+        require_derivative(self.activation)
+
+    def _moment(self, name: str, ball: arb, digits: int) -> Moment:
+        if self.forms[name] == 0:
+            return Moment(0.0 if digits <= FLOAT64_DIGITS else mp_arithmetic(digits).context.zero, 0.0, self.provenance)
+        if digits <= FLOAT64_DIGITS:
+            if not ball.abs_upper() < sys.float_info.max:
+                raise AccuracyError(
+                    f"the moment {name} of {self.forms.expr} overflows float64 (it is {ball.str(5, radius=False)}): "
+                    "ask for more than 15 digits"
+                )
+            value = float(ball.mid())
+            return Moment(value, _upward(ball.rad() + abs(ball.mid()) * 2.0**-52), self.provenance)
+        context = mp_arithmetic(digits + 3).context
+        mantissa, exponent = (int(part) for part in ball.mid().man_exp())
+        value = context.ldexp(context.mpf(mantissa), exponent)
+        return Moment(value, _upward(ball.rad() + abs(ball.mid()) * arb(10) ** (-digits - 2)), self.provenance)
+
+
+def _upward(bound: arb) -> float:
+    """A float that is not below a positive bound, however small."""
+    return math.nextafter(float(bound.abs_upper()), math.inf)
+
+
+def verified_closed_forms(
+    phi: Activation | sp.Expr | str, parameters: Mapping[str, sp.Symbol] | None = None
+) -> VerifiedForms:
+    """The closed forms of ``theory.closed_forms``, each compared with ball enclosures before it is handed out.
+
+    Checked at tau in ``CHECKED_AT``, as far as quadrature reaches: fast oscillations and overflow are left out, and
+    what was checked is in ``checked_at``. Expressions with parameters are checked at values that respect their signs.
+
+    Raises:
+        NoClosedFormError: no moment has a closed form, or none could be checked.
+        ActivationError: phi is no activation.
+        AssertionError: a closed form misses its enclosure; it is wrong, and this is a defect to report.
+    """
+    return _verified(function_of(phi, parameters))
+
+
+@lru_cache(maxsize=256)
+def _verified(phi: Activation | sp.Expr) -> VerifiedForms:
+    forms = closed_form_moments(phi)
+    values = _sample_parameters(forms.parameters)
+    at_values = phi if isinstance(phi, Activation) else activation(forms.expr.xreplace(values), str(phi))
+    checked = tuple(
+        tau for tau in CHECKED_AT if _reachable(forms, values, tau) and _check(forms, at_values, values, tau)
+    )
+    if len(checked) < _FEWEST_CHECKS:
+        raise NoClosedFormError(
+            f"the closed forms of {forms.expr} could not be compared with enclosures at enough tau, so they are not "
+            "used; ask for numbers instead"
+        )
+    return VerifiedForms(at_values, forms, checked)
+
+
+def _sample_parameters(parameters: tuple[sp.Symbol, ...]) -> dict[sp.Symbol, sp.Expr]:
+    """Rational values, unlikely to be special, that respect the signs of the symbols."""
+    return {
+        s: sp.Rational(7 + 4 * k, 10 + 3 * k) * (-1 if s.is_negative else 1) if not s.is_integer else sp.Integer(k + 2)
+        for k, s in enumerate(parameters)
+    }
+
+
+def _reachable(forms: ClosedForms, values: Mapping[sp.Symbol, sp.Expr], tau: Fraction) -> bool:
+    """Whether quadrature can follow the oscillations of the integrands."""
+    rates = {step.atom.w for step in forms.integrals if step.atom.w != 0}
+    return all(abs(rate.xreplace(values).evalf(15)) * float(tau) <= _OSCILLATION for rate in rates)
+
+
+def _check(forms: ClosedForms, phi: Activation, values: Mapping[sp.Symbol, sp.Expr], tau: Fraction) -> bool:
+    """Compare all closed forms at one tau; False where there is no enclosure to compare with."""
+    with precision(2 * _CHECK_BITS):
+        ball = exact(tau)
+        try:
+            truth = ball_moments(phi, ball, _CHECK_BITS)
+        except UncertifiedError:
+            return False
+        wanted = dict(zip(RAW, truth.raw, strict=True)) | {"mean": truth.mean, **dict(truth.items())}
+        for name, expr in forms.expressions.items():
+            found = enclosure(expr.xreplace(dict(values)), ball)
+            if wanted[name] is not None and not found.overlaps(wanted[name]):
+                raise AssertionError(
+                    f"the closed form of {name} of {forms.expr} is {found.str(15)} at tau = {tau}, outside its "
+                    f"enclosure {wanted[name].str(15)}; please report this"
+                )
+    return True
+
+
+# -- evaluation --------------------------------------------------------------------------------------------------------
+
+
+def _ball_of(tau: Any) -> arb:
+    """A standard deviation as a ball at the current precision.
+
+    Raises:
+        InputError: it is not a positive finite number.
+    """
+    try:
+        ball = mpf_ball(tau) if hasattr(tau, "_mpf_") else exact(Fraction(tau))
+    except (TypeError, ValueError, OverflowError):
+        ball = arb("nan")
+    if not (ball > 0 and ball.is_finite()):
+        raise InputError(f"tau must be a positive finite standard deviation; got {tau!r}")
+    return ball
+
+
+def _accurate(forms: ClosedForms, ball_of: Callable[[Any], arb], tau: Any, digits: int) -> dict[str, arb]:
+    """Balls of the closed moments, at rising precision until each has the digits or is negligible."""
+    wanted = bits_of_digits(digits) + 4
+    for extra in _EXTRA_BITS:
+        with precision(wanted + extra):
+            balls = _evaluated(forms, ball_of(tau))
+        short = [name for name, ball in balls.items() if ball.rel_accuracy_bits() < wanted and forms[name] != 0]
+        if not short:
+            break
+    for name in short:
+        if not balls[name].abs_upper() < _NEGLIGIBLE:
+            raise AccuracyError(
+                f"the closed form of {name} of {forms.expr} at tau = {tau} loses more than {_EXTRA_BITS[-1]} bits to "
+                f"cancellation (it is {balls[name].str(5)}); ask for certified numbers instead"
+            )
+    return balls
+
+
+def _evaluated(forms: ClosedForms, tau: arb) -> dict[str, arb]:
+    raw = {e.name: _combination(e.value, tau) for e in forms.expectations}
+    m0, s0, m1, m2, s2 = (raw[name] for name in RAW[:5])
+    return raw | {
+        "mean": m0,
+        "V": formulas.variance(m0, s0),
+        "d1": formulas.mean_slope(m1, tau),
+        "d2": formulas.curvature(m2, tau),
+        "h": formulas.variance_slope(m0, m2, s2, tau),
+    }
+
+
+def _combination(value: Combination, tau: arb) -> arb:
+    """A combination at tau, erf far from zero as +-1 -+ erfc.
+
+    K (erf(z) - 1) with huge K = exp(tau^2/2) would take as many bits as K is long. The ones are added up symbolically,
+    and where they cancel only erfc is left.
+    """
+    walk = _Walk({TAU: acb(tau)})
+    total = acb(0)
+    for rest, (constant_part, errors) in _by_error_functions(value).items():
+        inner, plain = acb(0), constant_part
+        for argument, coefficient in errors:
+            z = walk(argument).real
+            if abs(z) > 1:
+                sign = 1 if z > 0 else -1
+                plain = rational(plain + sign * coefficient)
+                inner -= sign * walk(coefficient) * (sign * z).erfc()
+            else:
+                inner += walk(coefficient) * z.erf()
+        total += walk(rest) * (inner + walk(plain))
+    return total.real
+
+
+def _by_error_functions(value: Combination) -> dict[sp.Expr, tuple[sp.Expr, list[tuple[sp.Expr, sp.Expr]]]]:
+    """K: (c, [(z, c_z), ...]) for the sum of K (c + sum c_z erf(z))."""
+    groups: dict[sp.Expr, tuple[sp.Expr, list[tuple[sp.Expr, sp.Expr]]]] = {}
+    for kernel, coefficient in value.terms.items():
+        errors = [f for f in sp.Mul.make_args(kernel) if isinstance(f, sp.erf) and f.args[0].is_extended_real]
+        rest = kernel / errors[0] if errors else kernel
+        plain, known = groups.get(rest, (sp.S.Zero, []))
+        if errors:
+            groups[rest] = (plain, [*known, (errors[0].args[0], coefficient)])
+        else:
+            groups[rest] = (plain + coefficient, known)
+    return groups
+
+
+def enclosure(expr: sp.Expr, tau: arb) -> arb:
+    """A ball that contains a closed form (without parameters) at every tau of a ball, at the current precision."""
+    return _Walk({TAU: acb(tau)})(expr).real
+
+
+_FUNCTIONS: dict[type, Callable[..., acb]] = {
+    sp.exp: acb.exp,
+    sp.sin: acb.sin,
+    sp.cos: acb.cos,
+    sp.erf: acb.erf,
+    sp.erfc: acb.erfc,
+    sp.erfi: acb.erfi,
+    sp.asin: acb.asin,
+    sp.atan: acb.atan,
+    re_erf: lambda a, b: ((a + 1j * b).erf() + (a - 1j * b).erf()) / 2,
+    im_erf: lambda a, b: ((a + 1j * b).erf() - (a - 1j * b).erf()) / 2j,
+}
+
+
+class _Walk:
+    """Complex enclosures of expressions, subexpressions once."""
+
+    def __init__(self, values: Mapping[sp.Expr, acb]) -> None:
+        self._known = dict(values)
+
+    def __call__(self, expr: sp.Expr) -> acb:
+        if expr not in self._known:
+            self._known[expr] = self._value(expr)
+        return self._known[expr]
+
+    def _value(self, expr: sp.Expr) -> acb:
+        if not expr.has(TAU):
+            return acb(constant(expr))
+        if expr.is_Add:
+            return sum(self._args(expr), acb(0))
+        if expr.is_Mul:
+            product = acb(1)
+            for factor in self._args(expr):
+                product *= factor
+            return product
+        if expr.is_Pow:
+            base = self(expr.base)
+            if expr.exp.is_Integer:
+                return base ** int(expr.exp)
+            return base.sqrt() ** int(2 * expr.exp)
+        value: acb = _FUNCTIONS[expr.func](*self._args(expr))
+        return value
+
+    def _args(self, expr: sp.Expr) -> Iterator[acb]:
+        return (self(argument) for argument in expr.args)
