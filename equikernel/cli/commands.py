@@ -65,7 +65,7 @@ def solve(
         ("coefficient", "value"),
         [(name, number(record[name], digits)) for name in COEFFICIENTS],
     )
-    write(f"{record['status']}, residual {record['residual']:.1e}")
+    write(f"{record['status']}, residual {number(record['residual'], 2)}")
     for point in record["other_fixed_points"]:
         kind = "stable" if point["stable"] else "unstable"
         write(f"another fixed point, {kind}: q = {point['q']:.10g}")
@@ -97,7 +97,7 @@ def moments(
         f"{act} at tau = {tau}",
         ("moment", "value", "error bound", "provenance"),
         [
-            (name, number(moment["value"], digits), f"{moment['error']:.0e}", moment["provenance"])
+            (name, number(moment["value"], digits), number(moment["error"], 1), moment["provenance"])
             for name, moment in record["moments"].items()
         ],
     )

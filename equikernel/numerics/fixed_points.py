@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from equikernel.errors import AccuracyError, ConvergenceError
+from equikernel.errors import AccuracyError, ConvergenceError, UncertifiedError
+from equikernel.numerics.balls.context import bits_of_digits, precision
+from equikernel.numerics.balls.functions import mpf_ball
+from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.moments import multiprecision_moments, quick_moments
 from equikernel.numerics.quadrature import rule
 from equikernel.theory.activation import Activation
@@ -167,10 +170,22 @@ def _solve(equation: _Equation, low: float, high: float, f_low: float) -> FixedP
 
 
 def defect(deq: DEQ, tau0: Any, q: Any, digits: int) -> tuple[Any, Any]:
-    """The defect q - T(q) and its derivative 1 - sigma_a2 h with ``digits`` working digits; q is taken exactly."""
+    """The defect q - T(q) and its derivative 1 - sigma_a2 h to ``digits`` digits; q is taken exactly.
+
+    The defect is the end farthest from zero of a ball that contains it, the derivative a midpoint; by quadrature where
+    nothing can be enclosed.
+    """
     arithmetic = mp_arithmetic(digits)
+    c = arithmetic.context
     q = arithmetic.number(q)
-    moments = multiprecision_moments(deq.activation, arithmetic.context.sqrt(q), digits)
+    bits = bits_of_digits(digits)
+    try:
+        value, slope = Equation(deq.activation, deq.sigma_a2, deq.sigma_b2, tau0).at(mpf_ball(q), bits)
+        with precision(bits):
+            furthest = value.abs_upper() if value.mid() > 0 else -value.abs_upper()
+        return c.make_mpf(furthest._mpf_), c.make_mpf(slope.mid()._mpf_)
+    except UncertifiedError:
+        moments = multiprecision_moments(deq.activation, c.sqrt(q), digits)
     sigma_a2 = arithmetic.number(deq.sigma_a2)
     T = fixed_point_map(moments.V.value, sigma_a2, arithmetic.number(deq.sigma_b2), arithmetic.number(tau0) ** 2)
     return q - T, 1 - fixed_point_slope(moments.h.value, sigma_a2)

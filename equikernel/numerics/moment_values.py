@@ -6,28 +6,62 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import mpmath
+
 from equikernel.errors import InputError
 from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation
 
-__all__ = ["Moment", "Moments", "RawMoments", "assemble", "require_derivative"]
+__all__ = [
+    "Moment",
+    "Moments",
+    "RawMoments",
+    "assemble",
+    "format_number",
+    "require_derivative",
+    "small_number",
+]
+
+_SMALLEST = 1e-300
+
+
+def format_number(value: Any, digits: int) -> Any:
+    """A JSON-able number: a float up to 17 digits, a decimal string above."""
+    if value is None:
+        return None
+    return float(value) if digits <= 17 else mpmath.nstr(value, digits, strip_zeros=False)
+
+
+def small_number(value: Any) -> Any:
+    """An error or residual as a JSON-able number: a float, or a decimal string where a float would underflow."""
+    return float(value) if value == 0 or abs(value) > _SMALLEST else mpmath.nstr(value, 3)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A number, a bound on its absolute error, and where it comes from."""
+    """A number, a bound on its absolute error, and where it comes from.
+
+    Both are floats up to 15 digits and mpmath numbers above.
+    """
 
     value: Any
-    error: float
+    error: Any
     provenance: str
 
     @property
     def relative_error(self) -> float:
         """The error bound divided by |value|; 0 for an exact zero, infinite for a zero that is not known to be one."""
-        if self.error == 0.0:
+        if self.error == 0:
             return 0.0
-        size = abs(float(self.value))
-        return self.error / size if size else math.inf
+        return float(self.error / abs(self.value)) if self.value else math.inf
+
+    def to_dict(self, digits: int) -> dict[str, Any]:
+        """Plain JSON types; numbers with more than 17 digits, and errors below the floats, are strings."""
+        return {
+            "value": format_number(self.value, digits),
+            "error": small_number(self.error),
+            "provenance": self.provenance,
+        }
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,26 @@ from typing import Any
 
 import mpmath
 
-from equikernel.errors import InputError
+from equikernel.errors import InputError, UncertifiedError
+from equikernel.numerics.enclosed_moments import enclosed_moments
 from equikernel.numerics.moment_values import Moment, Moments, require_derivative
 from equikernel.numerics.quadrature import rule
 from equikernel.numerics.quadrature_moments import float64_moments, multiprecision_moments, quick_moments
 from equikernel.theory.activation import Activation
 
-__all__ = ["Moment", "Moments", "gaussian_moments", "multiprecision_moments", "quick_moments", "require_derivative"]
+__all__ = [
+    "Moment",
+    "Moments",
+    "gaussian_moments",
+    "many_digit_moments",
+    "multiprecision_moments",
+    "quick_moments",
+    "require_derivative",
+]
 
 FLOAT64_DIGITS = 15
 TARGET_FLOAT64 = 1e-13
+_ESCALATED = 17  # digits enclosed where float64 misses its target
 _ESCALATIONS = (32, 64)
 _DEAREST_LEVEL = 9  # of the float64 rule: beyond, many digits would take minutes, and absolute accuracy must do
 _NEGLIGIBLE = 1e-50  # a moment known to this absolute accuracy that is still all error is reported as it is
@@ -26,19 +36,18 @@ def _accurate_enough(moments: Moments, relative: float) -> bool:
     return all(m.relative_error <= relative or m.error < _NEGLIGIBLE for name, m in moments.items() if name != "mean")
 
 
-def _worth_escalating(moments: Moments) -> bool:
-    """Whether a moment misses its target and, after one escalation, still has a digit to show."""
-    missed = [m for name, m in moments.items() if name != "mean" and m.relative_error > TARGET_FLOAT64]
-    return any("float64" in m.provenance or m.relative_error < 0.1 for m in missed)
+def _missed(moments: Moments) -> bool:
+    return any(m.relative_error > TARGET_FLOAT64 for name, m in moments.items() if name != "mean")
 
 
 def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIGITS) -> Moments:
     """Moments of phi(tau xi), xi ~ N(0, 1) (theory, section 2).
 
-    Up to 15 digits in float64, with relative error at most 1e-13 in V, d1, d2, h and v: where cancellation would cost
-    more (small tau, moments that nearly vanish), the same quadrature runs again in mpmath. Above, in mpmath with guard
-    digits. Moments that vanish by symmetry are exactly zero. A moment that is zero for no reason the program knows
-    keeps its absolute error bound instead of a relative one.
+    Up to 15 digits by quadrature in float64, with relative error at most 1e-13 in V, d1, d2, h and v; where
+    cancellation would cost more (small tau, moments that nearly vanish), and above 15 digits, by ball enclosures; where
+    nothing can be enclosed, by the same quadrature in mpmath. The provenance of each moment says which. Moments that
+    vanish by symmetry are exactly zero. A moment that is zero for no reason the program knows keeps its absolute error
+    bound instead of a relative one.
 
     Args:
         activation: phi.
@@ -51,17 +60,39 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
     """
     if not (math.isfinite(float(tau)) and float(tau) > 0):
         raise InputError(f"tau must be a positive finite standard deviation; got {tau!r}")
-    if digits <= FLOAT64_DIGITS:
-        moments = float64_moments(activation, float(tau), 4e-15)
-        for work in _ESCALATIONS:
-            if not _worth_escalating(moments) or rule(activation).converged_level(float(tau)) > _DEAREST_LEVEL:
-                break
-            moments = _rounded(multiprecision_moments(activation, float(tau), work))
+    if digits > FLOAT64_DIGITS:
+        return many_digit_moments(activation, tau, digits)
+    moments = float64_moments(activation, float(tau), 4e-15)
+    if not _missed(moments):
         return moments
-    for extra in (15, 15 + digits):
-        moments = multiprecision_moments(activation, tau, digits + extra)
-        if _accurate_enough(moments, float(mpmath.mpf(10) ** -(digits + 1)) or 1e-300):
+    try:
+        return _rounded(enclosed_moments(activation, float(tau), _ESCALATED))
+    except UncertifiedError:
+        return _by_more_quadrature(moments)
+
+
+def many_digit_moments(activation: Activation, tau: Any, digits: int) -> Moments:
+    """Moments to ``digits`` significant digits, by ball enclosures where there are, else by quadrature."""
+    try:
+        return enclosed_moments(activation, tau, digits)
+    except UncertifiedError:
+        for extra in (15, 15 + digits):
+            moments = multiprecision_moments(activation, tau, digits + extra)
+            if _accurate_enough(moments, float(mpmath.mpf(10) ** -(digits + 1)) or 1e-300):
+                break
+        return moments
+
+
+def _by_more_quadrature(moments: Moments) -> Moments:
+    """Float64 moments that missed their target, by quadrature in mpmath where that is affordable."""
+    activation, tau = moments.activation, float(moments.tau)
+    for work in _ESCALATIONS:
+        missed = [m for name, m in moments.items() if name != "mean" and m.relative_error > TARGET_FLOAT64]
+        # one escalation always; a second one where a digit is left to show
+        worth = any("float64" in m.provenance or m.relative_error < 0.1 for m in missed)
+        if not worth or rule(activation).converged_level(tau) > _DEAREST_LEVEL:
             break
+        moments = _rounded(multiprecision_moments(activation, tau, work))
     return moments
 
 
@@ -69,7 +100,7 @@ def _rounded(moments: Moments) -> Moments:
     """Multiprecision moments as floats."""
 
     def rounded(m: Moment) -> Moment:
-        return Moment(float(m.value), m.error + abs(float(m.value)) * 2.0**-53, m.provenance)
+        return Moment(float(m.value), float(m.error) + abs(float(m.value)) * 2.0**-53, m.provenance)
 
     return Moments(
         activation=moments.activation,

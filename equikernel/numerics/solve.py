@@ -7,11 +7,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-import mpmath
-
 from equikernel.errors import InputError, NoFixedPointError, SolutionError, UnstableError
 from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, defect, polish, scan_fixed_points
-from equikernel.numerics.moments import FLOAT64_DIGITS, Moments, gaussian_moments, require_derivative
+from equikernel.numerics.moment_values import Moments, format_number, require_derivative, small_number
+from equikernel.numerics.moments import FLOAT64_DIGITS, gaussian_moments
 from equikernel.theory.equations import (
     ImplicitNTK,
     gain_linear,
@@ -21,7 +20,7 @@ from equikernel.theory.equations import (
 from equikernel.theory.models import DEQ, exact_number, require_trained
 from equikernel.theory.multiprecision import mp_arithmetic
 
-__all__ = ["COEFFICIENTS", "Solution", "format_number", "solve"]
+__all__ = ["COEFFICIENTS", "Solution", "solve"]
 
 MAX_DIGITS = 1000
 CHECK_DIGITS = 32  # working digits of the residual of a float64 solution
@@ -58,7 +57,7 @@ class Solution:
     variances. ``None`` stands for a coefficient that was not computed (a failed solve, returned with ``throw=False``).
 
     Attributes:
-        residual: |q - T(q)|/q, recomputed with other nodes and at least 15 more digits.
+        residual: |q - T(q)|/q, recomputed with at least 15 more digits (see ``fixed_points.defect``).
         status: "solved", or the sentence of the error.
         other_fixed_points: the remaining solutions of T(q) = q found, as variances, with their stability.
         moments: the Gaussian moments at tau, with error bounds and provenance.
@@ -81,7 +80,7 @@ class Solution:
     beta2: Any = None
     beta3: Any = None
     kappa2: Any = None
-    residual: float | None = None
+    residual: Any = None
     other_fixed_points: tuple[FixedPoint, ...] = ()
     moments: Moments | None = None
 
@@ -101,16 +100,13 @@ class Solution:
             "trained": self.trained,
         }
         result |= {name: format_number(getattr(self, name), self.digits) for name in COEFFICIENTS}
-        result["residual"] = self.residual
+        result["residual"] = None if self.residual is None else small_number(self.residual)
         result["status"] = self.status
         result["other_fixed_points"] = [
             {"q": p.q, "slope": p.slope, "stable": p.stable} for p in self.other_fixed_points
         ]
         if self.moments is not None:
-            result["moments"] = {
-                name: {"value": format_number(m.value, self.digits), "error": m.error, "provenance": m.provenance}
-                for name, m in self.moments.items()
-            }
+            result["moments"] = {name: m.to_dict(self.digits) for name, m in self.moments.items()}
         return result
 
     def to_latex(self) -> str:
@@ -121,13 +117,6 @@ class Solution:
             if getattr(self, name) is not None
         ]
         return "\n".join([r"\begin{tabular}{ll}", r"\toprule", *rows, r"\bottomrule", r"\end{tabular}"])
-
-
-def format_number(value: Any, digits: int) -> Any:
-    """A JSON-able number: a float up to 17 digits, a decimal string above."""
-    if value is None:
-        return None
-    return float(value) if digits <= 17 else mpmath.nstr(value, digits, strip_zeros=False)
 
 
 def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, throw: bool = True) -> Solution:
@@ -209,11 +198,11 @@ def _compute(deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPo
         q = polish(deq, tau0, point.q, digits)
         number = mp_arithmetic(digits + 10).number
         tau = mp_arithmetic(digits + 10).context.sqrt(q)
-        value, _ = defect(deq, tau0, q, digits + 17)  # other nodes than the solve used
+        value, _ = defect(deq, tau0, q, digits + 17)
     moments = gaussian_moments(deq.activation, tau, digits if digits <= FLOAT64_DIGITS else digits + 5)
     sigma_a2, sigma_b2, tau02 = number(deq.sigma_a2), number(deq.sigma_b2), number(tau0) ** 2
     V, d1, d2, h = (m.value for m in (moments.V, moments.d1, moments.d2, moments.h))
-    result |= {"q": q, "tau": tau, "moments": moments, "residual": float(abs(value) / q)}
+    result |= {"q": q, "tau": tau, "moments": moments, "residual": abs(value) / q}
     if gain_linear(d1, sigma_a2) <= 0:
         raise UnstableError(
             f"sigma_a2*d1^2 = {float(sigma_a2 * d1 * d1):.6g} >= 1 at the fixed point of {deq.activation.name}: "

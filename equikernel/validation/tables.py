@@ -10,7 +10,7 @@ from typing import Any
 
 from equikernel.errors import InputError
 from equikernel.numerics.moments import Moments
-from equikernel.numerics.solve import COEFFICIENTS, format_number
+from equikernel.numerics.solve import COEFFICIENTS
 
 __all__ = [
     "FORMATS",
@@ -208,10 +208,7 @@ def moments_record(moments: Moments, tau: str, digits: int) -> dict[str, Any]:
         "activation": moments.activation.name,
         "tau": tau,
         "digits": digits,
-        "moments": {
-            name: {"value": format_number(m.value, digits), "error": float(m.error), "provenance": m.provenance}
-            for name, m in moments.items()
-        },
+        "moments": {name: m.to_dict(digits) for name, m in moments.items()},
     }
 
 

@@ -125,7 +125,7 @@ def test_provenance_tells_how_a_number_was_made():
     # at tau = 5 the moments of sin nearly cancel: escalated
     tiny = gaussian_moments(activation("sin"), 5.0)
     assert tiny.h.value == pytest.approx(math.exp(-50.0), rel=1e-13)
-    assert "working digits" in tiny.h.provenance
+    assert "ball enclosure" in tiny.h.provenance
 
 
 def test_scaling_law():
@@ -162,3 +162,19 @@ def test_kinks_far_from_zero_and_narrow_features():
         edges = [-12, -1, -0.1, -0.01, 0, 0.01, 0.1, 1, 12]
         V = mpmath.quad(lambda x: mpmath.tanh(200 * x) ** 2 * mpmath.npdf(x), edges)
     assert steep.V.value == pytest.approx(float(V), rel=1e-13)
+
+
+def test_what_cannot_be_enclosed_is_integrated():
+    """Breakpoints that cannot be proved complete: no ball, but digits all the same, and the provenance says so."""
+    act = activation("max(x, 0.001*sin(1000*x))")
+    moments = gaussian_moments(act, 1, digits=20)
+    assert all("quadrature" in m.provenance for _, m in moments.items())
+
+
+def test_a_ball_is_an_exact_number_of_its_own_digits():
+    """The value of an enclosed moment and its error cover 20 more digits of the same moment."""
+    for spec in ("gelu", "hard_swish", "max(exp(x)-2-x,0)"):
+        few, many = (gaussian_moments(activation(spec), "0.7", digits=d) for d in (30, 50))
+        for (name, a), (_, b) in zip(few.items(), many.items(), strict=True):
+            assert abs(a.value - b.value) <= a.error + b.error, (spec, name)
+            assert a.relative_error < 1e-29, (spec, name)

@@ -198,7 +198,14 @@ def test_export():
     exported = json.loads(json.dumps(s.to_dict()))
     assert len(exported["tau"].replace(".", "").lstrip("0")) == 30
     assert isinstance(solve(DEQ("gelu", **DEFAULT)).to_dict()["tau"], float)
-    assert exported["moments"]["V"]["provenance"].startswith("quadrature")
+    assert exported["moments"]["V"]["provenance"].startswith("ball enclosure")
     latex = s.to_latex()
     assert latex.startswith(r"\begin{tabular}")
     assert r"$\kappa^2$" in latex
+
+
+def test_residual_below_the_floats_is_not_zero():
+    """Beyond 300 digits a float would underflow to 0 and claim too much."""
+    s = solve(DEQ("tanh", **DEFAULT), digits=320)
+    assert 0 < s.residual < mpmath.mpf(10) ** -325
+    assert mpmath.mpf(s.to_dict()["residual"]) > 0

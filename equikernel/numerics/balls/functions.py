@@ -38,9 +38,9 @@ _MAX_ORDER = 4  # derivatives tried to prove a sign on a half-line
 
 
 def mpf_ball(value: Any) -> arb:
-    """An mpmath number, exactly where the precision holds it, else rounded outward."""
+    """An mpmath number, exactly, whatever the precision."""
     sign, mantissa, exponent, _ = value._mpf_
-    return arb(-int(mantissa) if sign else int(mantissa)) * arb(2) ** int(exponent)
+    return arb((-int(mantissa) if sign else int(mantissa), int(exponent)))
 
 
 def breakpoint_ball(at: Breakpoint) -> arb:

@@ -1,0 +1,71 @@
+"""The Gaussian moments by ball enclosures: their error bounds are proofs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from flint import arb
+
+from equikernel.numerics.balls.context import bits_of_digits, exact, precision
+from equikernel.numerics.balls.functions import mpf_ball
+from equikernel.numerics.balls.moments import ball_moments
+from equikernel.numerics.moment_values import Moment, Moments
+from equikernel.theory.activation import Activation
+from equikernel.theory.models import exact_number
+from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
+
+__all__ = ["ball_number", "enclosed_moments"]
+
+_GUARD_BITS = 64  # of tau, so that its rounding costs no digit of the moments
+
+
+def enclosed_moments(activation: Activation, tau: Any, digits: int, engine: str = "auto") -> Moments:
+    """Moments to ``digits`` significant digits, as mpmath numbers whose errors are radii of balls.
+
+    What vanishes by symmetry is exactly zero. A moment that cannot be told from zero keeps the radius of its ball.
+
+    Args:
+        activation: phi.
+        tau: a standard deviation; float and mpmath numbers are taken exactly.
+        digits: significant digits.
+        engine: see ``balls.moments.ball_moments``.
+
+    Raises:
+        UncertifiedError: nothing could be proved, or not in the stated work.
+    """
+    bits = bits_of_digits(digits) + 4
+    arithmetic = mp_arithmetic(digits + 10)
+    with precision(bits + _GUARD_BITS):
+        found = ball_moments(activation, _tau_ball(tau), bits, engine)
+        provenance = f"ball enclosure ({found.engine}, {digits} digits)"
+        odd, even = activation.parity == "odd", activation.parity == "even"
+
+        def moment(ball: arb, symmetry: str = "", holds: bool = False) -> Moment:
+            if holds and ball.contains(0):
+                return Moment(arithmetic.context.zero, 0.0, f"symmetry ({symmetry})")
+            return ball_number(ball, arithmetic, provenance)
+
+        return Moments(
+            activation=activation,
+            tau=arithmetic.number(tau),
+            mean=moment(found.mean, "odd", odd),
+            V=moment(found.V),
+            d1=moment(found.d1, "even", even),
+            d2=moment(found.d2, "odd" if odd else "odd up to a constant", activation.odd_up_to_constant),
+            h=moment(found.h),
+            v_or_none=None if found.v_or_none is None else moment(found.v_or_none),
+        )
+
+
+def _tau_ball(tau: Any) -> arb:
+    if hasattr(tau, "_mpf_"):
+        return mpf_ball(tau)
+    return exact(Fraction(tau) if isinstance(tau, float) else exact_number(tau, "tau", positive=True))
+
+
+def ball_number(ball: arb, arithmetic: MpArithmetic, provenance: str) -> Moment:
+    """The midpoint of a ball as an mpmath number, with a bound on its distance to all of the ball."""
+    c = arithmetic.context
+    value = +c.make_mpf(ball.mid()._mpf_)
+    return Moment(value, c.make_mpf(ball.rad()._mpf_) + abs(value) * c.eps, provenance)
