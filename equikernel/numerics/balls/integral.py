@@ -1,8 +1,8 @@
 """Engine A: Gaussian moments by rigorous adaptive Gauss-Legendre integration (``acb.integral``, [Petras02]).
 
 Two real integrals at a time: f + i g is analytic where f and g are, and on the real line the real and imaginary parts
-of its integral are the two. Between algebraic singularities (a root at a breakpoint) the intervals shrink towards the
-end, where the function is enclosed on the real interval instead.
+of its integral are the two. Next to an algebraic singularity (a root at a breakpoint) the intervals shrink towards it,
+and the function is enclosed on the last real interval instead.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Callable
 
 from flint import acb, arb
 
-from equikernel.numerics.balls.functions import BallPiece
+from equikernel.numerics.balls.functions import BallFunction, BallPiece
 from equikernel.numerics.balls.integrands import hermite2
 from equikernel.numerics.balls.problem import Problem, RawBalls, Segment, segments
 
 __all__ = ["integral_moments", "integrate"]
 
-_EVALUATIONS = 30_000
-_EVALUATIONS_PER_BIT = 60
-_I = acb(0, 1)
+_EVALUATIONS = 100_000
+_EVALUATIONS_PER_BIT = 30
+# phi with He_0 and He_2, phi^2 with He_0 and He_2, then xi phi and phi'^2
+_PAIRS = ((0, 3), (1, 4), (2, 5))
 Integrand = Callable[[BallPiece, acb, bool], acb]
 
 
@@ -35,11 +36,8 @@ def integral_moments(problem: Problem, bits: int) -> RawBalls:
     norm = problem.tau * (2 * arb.pi()).sqrt()
     values = [arb(0)] * 6
     exhausted = False
-    # phi with He_0 and He_2, phi^2 with He_0 and He_2, then xi phi and phi'^2
-    for pair in ((0, 3), (1, 4), (2, 5)):
-        kept = [i for i in pair if i in problem.needed]
-        if not kept:
-            continue
+    for kept in _groups(problem):
+        pair = next(p for p in _PAIRS if kept[0] in p)
         factors = [1 / (problem.sizes[i] * norm) if i in kept else arb(0) for i in pair]
         integrand = _integrand(pair[0], factors[0], factors[1], q2, inverse)
         total, out = integrate(integrand, segments(problem.function), problem.cut.left, problem.cut.right, bits)
@@ -47,7 +45,24 @@ def integral_moments(problem: Problem, bits: int) -> RawBalls:
         for i, part in zip(pair, (total.real, total.imag), strict=True):
             if i in kept:
                 values[i] = part * problem.sizes[i]
+    if 5 in problem.needed and _steep(problem.function):
+        values[5] = arb(0, arb.pos_inf())
     return problem.result(values, exhausted=exhausted)
+
+
+def _groups(problem: Problem) -> list[list[int]]:
+    """What is integrated together: nothing with phi'^2 where phi' is not bounded, and then not phi'^2 itself."""
+    needed = [[i for i in pair if i in problem.needed] for pair in _PAIRS]
+    if problem.function.activation.has_algebraic_breakpoints:
+        bounded = [] if _steep(problem.function) else [5]
+        needed = [*needed[:2], [i for i in needed[2] if i == 2], [i for i in needed[2] if i in bounded]]
+    return [group for group in needed if group]
+
+
+def _steep(function: BallFunction) -> bool:
+    """Whether phi' is not enclosed at a breakpoint, as next to |x|^0.75: then neither is E[phi'^2]."""
+    ends = ((piece, end) for piece in function.pieces for end in piece.ends() if end is not None)
+    return not all(piece.analytic(acb(end), False)[1].is_finite() for piece, end in ends)
 
 
 def _integrand(kind: int, a: arb, b: arb, q2: arb, inverse: arb) -> Integrand:

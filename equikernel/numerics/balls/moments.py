@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flint import arb
@@ -13,7 +13,7 @@ from equikernel.errors import InputError, UncertifiedError
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.balls.functions import BallFunction, ball_function
 from equikernel.numerics.balls.integral import integral_moments
-from equikernel.numerics.balls.problem import moment_problem
+from equikernel.numerics.balls.problem import Problem, RawBalls, moment_problem
 from equikernel.numerics.balls.trapezoid import trapezoid_moments
 from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation
@@ -24,8 +24,8 @@ ENGINES = ("auto", "integral", "trapezoid")
 _GUARD = 12
 _MANY_BITS = 400
 _PILOT_BITS = 64  # cancellation is measured at so few bits before many are spent
-_HIDDEN = (64, 256, 1024)  # extra bits tried for a moment that cannot be told from zero; then it is left as it is
-_TRAPEZOID_FROM = 360  # bits from which the trapezoidal rule is the faster engine on smooth functions
+_HIDDEN = (64, 256)  # extra bits tried for a moment that cannot be told from zero; then it is left as it is
+_TRAPEZOID_SMOOTH, _TRAPEZOID_KINKED = 280, 800  # bits from which the trapezoidal rule is the faster engine
 _ATTEMPTS = 3
 _WORKING = 24  # bits for rounding
 _USELESS = 2.0**-10
@@ -85,10 +85,11 @@ def _derived(activation: Activation, tau: arb, raw: tuple[Any, ...], engine: str
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Moments, the radii that a wide tau alone explains, and the bits that cancellation took from each moment."""
+    """Moments, the radii that a wide tau alone explains, about E|f_i|, and whether the work ran out."""
 
     moments: BallMoments
     floors: dict[str, arb]
+    sizes: tuple[arb, ...]
     bits: int
     exhausted: bool
 
@@ -109,11 +110,23 @@ def _log2(value: arb) -> float:
     return float(value.mid().log().mid()) / math.log(2)
 
 
+def _run(problem: Problem, bits: int, engine: str) -> tuple[RawBalls, str]:
+    """The raw moments, and the engine that found them."""
+    threshold = _TRAPEZOID_SMOOTH if len(problem.function.pieces) == 1 else _TRAPEZOID_KINKED
+    if engine == "trapezoid" or (engine == "auto" and bits >= threshold):
+        try:
+            return trapezoid_moments(problem, bits), "trapezoid"
+        except UncertifiedError:
+            if engine == "trapezoid":
+                raise
+    return integral_moments(problem, bits), "integral"
+
+
 def _attempt(function: BallFunction, tau: arb, bits: int, engine: str) -> _Attempt:
     """Moments to about ``bits`` bits of the absolute integrals."""
     with precision(bits + _WORKING + 2 * bits.bit_length()):
         problem = moment_problem(function, tau, bits)
-        found = (trapezoid_moments if engine == "trapezoid" else integral_moments)(problem, bits)
+        found, engine = _run(problem, bits, engine)
         relative = tau.rad() / tau.abs_lower()
         spread = tuple(
             None if b is None else arb(b.mid(), s * relative)
@@ -121,15 +134,16 @@ def _attempt(function: BallFunction, tau: arb, bits: int, engine: str) -> _Attem
         )
         moments = _derived(function.activation, tau, found.values, engine, bits)
         floors = dict(_derived(function.activation, tau, spread, engine, bits).items())
-        return _Attempt(moments, {n: b.rad() for n, b in floors.items()}, bits, found.exhausted)
+        return _Attempt(moments, {n: b.rad() for n, b in floors.items()}, problem.sizes, bits, found.exhausted)
 
 
 def ball_moments(activation: Activation, tau: arb, bits: int, engine: str = "auto") -> BallMoments:
     """Balls that contain the Gaussian moments of phi(tau xi) for every tau in the ball ``tau``.
 
     The relative accuracy of V, d1, d2, h and v is 2^-bits where tau is exact, and what its width allows where not. Bits
-    lost to cancellation (small tau, moments that nearly vanish) are measured at few bits and added; a moment that 1024
-    more bits do not tell from zero is returned as the ball it is. So is v where phi' is unbounded.
+    lost to cancellation (small tau, moments that nearly vanish) are measured at few bits and added; a moment that 256
+    more bits do not tell from zero is returned as the ball it is. v is not finite where phi' is not bounded. Where the
+    stated work runs out the balls are as wide as they are; V and h are not returned as mere guesses.
 
     Args:
         activation: phi.
@@ -145,12 +159,12 @@ def ball_moments(activation: Activation, tau: arb, bits: int, engine: str = "aut
         raise InputError(f"unknown engine {engine!r}: expected one of {', '.join(ENGINES)}")
     if not (tau > 0 and tau.is_finite()):
         raise InputError(f"tau must be a ball of positive finite standard deviations; got {tau}")
-    function = ball_function(activation)
+    function, asked = ball_function(activation), bits
     if not tau.is_exact():  # no more bits than tau has
         bits = min(bits, max(math.ceil(_log2(tau.abs_lower()) - _log2(tau.rad())), 0) + _GUARD)
     pilot = bits if bits <= _MANY_BITS else _PILOT_BITS
     for extra in (0, *_HIDDEN):
-        attempt = _attempt(function, tau, pilot + extra + _GUARD, _choice(engine, pilot + extra))
+        attempt = _attempt(function, tau, pilot + extra + _GUARD, engine)
         losses = attempt.losses().values()
         if attempt.exhausted or math.inf not in losses:
             break
@@ -159,27 +173,21 @@ def ball_moments(activation: Activation, tau: arb, bits: int, engine: str = "aut
         if attempt.exhausted or attempt.bits - lost >= bits:
             break
         work = bits + math.ceil(max(lost, 0.0)) + _GUARD
-        attempt = _attempt(function, tau, work, _choice(engine, work))
+        attempt = _attempt(function, tau, work, engine)
         lost = max((loss for loss in attempt.losses().values() if loss < math.inf), default=0.0)
-    return _useful(attempt)
-
-
-def _choice(engine: str, bits: int) -> str:
-    if engine != "auto":
-        return engine
-    return "trapezoid" if bits >= _TRAPEZOID_FROM else "integral"
+    return replace(_useful(attempt), bits=asked)
 
 
 def _useful(attempt: _Attempt) -> BallMoments:
-    """The moments, unless V or h is no more than a guess.
+    """The moments, unless the work ran out and left V or h no more than a guess.
 
     Raises:
         UncertifiedError: names the moment and what remained.
     """
     moments = attempt.moments
-    for name in ("V", "h"):
+    for name, size in (("V", attempt.sizes[1]), ("h", attempt.sizes[4] / (2 * moments.tau**2))):
         ball = getattr(moments, name)
-        if ball.is_finite() and (ball.rad() <= _USELESS * moments.V.abs_upper() or not attempt.exhausted):
+        if ball.is_finite() and not (attempt.exhausted and ball.rad() > _USELESS * size.abs_lower()):
             continue
         raise UncertifiedError(
             f"the moment {name} of {moments.activation.name} at tau = {moments.tau.str(6, radius=False)} could not be "

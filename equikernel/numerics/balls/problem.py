@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -17,7 +18,7 @@ from equikernel.numerics.balls.tails import Cut, cut_integrals
 __all__ = ["Problem", "RawBalls", "Segment", "end_slack", "moment_problem", "segments"]
 
 _SURVEY_BITS = 53
-_SURVEY_POINTS = 32
+_SURVEY_POINTS = 24
 
 
 @dataclass(frozen=True)
@@ -128,25 +129,41 @@ def moment_problem(function: BallFunction, tau: arb, bits: int, wanted: Iterable
 
 
 def _survey(function: BallFunction, tau: arb, cut: Cut) -> tuple[tuple[arb, ...], tuple[arb, ...]]:
-    """About E|f_i| and E|f_i| (xi^2 + 3), by sampling around 0 and over the whole cut; 1 where all samples vanish."""
+    """About E|f_i| and E|f_i| (xi^2 + 3), by sampling; sizes are 1 where all samples vanish.
+
+    The largest of several rules: points spread evenly over the cut, and points that crowd towards 0 and breakpoints.
+    """
     with precision(_SURVEY_BITS):
-        span = min(8 * tau, cut.left), min(8 * tau, cut.right)
-        grids = [(-span[0], span[1]), (-cut.left, cut.right)]
+        best = [[arb(0)] * len(SHAPES), [arb(0)] * len(SHAPES)]
         ends = [end for piece in function.pieces[:-1] if (end := piece.ends()[1]) is not None]
-        best = [arb(0)] * len(SHAPES), [arb(0)] * len(SHAPES)
         norm = 1 / (tau * (2 * arb.pi()).sqrt())
-        for low, high in grids:
-            step = (high - low) / _SURVEY_POINTS
-            sums = [arb(0)] * len(SHAPES), [arb(0)] * len(SHAPES)
-            for k in range(_SURVEY_POINTS):
-                y = (low + step * (k + arb(0.44))).mid()
+        small = 0.001 * min(float(tau), 1.0)
+        centres = [0.0, *(float(end.mid()) for end in ends)]
+        for points in (_even(cut), *(_crowded(cut, centre, small) for centre in centres)):
+            sums = [[arb(0)] * len(SHAPES), [arb(0)] * len(SHAPES)]
+            for y, width in points:
                 piece = function.pieces[sum(1 for end in ends if not y < end)]
                 xi = y / tau
-                terms = raw_terms(*piece.real(y), xi, (-xi * xi / 2).exp() * norm * step)
-                sizes = [abs(term).mid() if term.is_finite() else arb(0) for term in terms]
-                for i, size in enumerate(sizes):
-                    sums[0][i] += size
-                    sums[1][i] += size * (xi * xi + 3)
-            for kept, new in zip(best, sums, strict=True):
-                kept[:] = [max(a, b) for a, b in zip(kept, new, strict=True)]
-        return tuple(s.mid() if s > 0 else arb(1) for s in best[0]), tuple(s.mid() for s in best[1])
+                for i, term in enumerate(raw_terms(*piece.real(y), xi, (-xi * xi / 2).exp() * norm * width)):
+                    if term.is_finite():
+                        sums[0][i] += abs(term).mid()
+                        sums[1][i] += (abs(term) * (xi * xi + 3)).mid()
+            best = [[max(a, b) for a, b in zip(kept, new, strict=True)] for kept, new in zip(best, sums, strict=True)]
+        sizes = tuple(s.mid() if s > 0 else arb(1) for s in best[0])
+        return sizes, tuple(s.mid() for s in best[1])
+
+
+def _even(cut: Cut) -> Iterator[tuple[arb, float]]:
+    step = float(cut.left + cut.right) / _SURVEY_POINTS
+    for k in range(_SURVEY_POINTS):
+        yield arb(step * (k + 0.44)) - cut.left, step
+
+
+def _crowded(cut: Cut, centre: float, small: float) -> Iterator[tuple[arb, float]]:
+    """Points centre + small sinh t, with the widths they stand for."""
+    low = -math.asinh((float(cut.left) + centre) / small)
+    high = math.asinh((float(cut.right) - centre) / small)
+    step = (high - low) / (2 * _SURVEY_POINTS)
+    for k in range(2 * _SURVEY_POINTS):
+        t = low + step * (k + 0.44)
+        yield arb(centre + small * math.sinh(t)), small * math.cosh(t) * step

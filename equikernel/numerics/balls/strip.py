@@ -26,7 +26,6 @@ _MAX_BOXES = 3_000
 _SMALLEST = 2.0**-14
 _WIDEST = 2.0
 _EDGE_BOXES = 48
-_SIDE_BOXES = 40
 _LOOSE = 0.3  # a box whose least and largest values differ more is halved, if it matters
 _MATTERS = 0.1
 Terms = Callable[[acb], Sequence[acb]]
@@ -90,10 +89,10 @@ def edge_integrals(terms: Terms, low: float, high: float, height: float) -> list
     return None
 
 
-def side_integrals(terms: Terms, end: arb, height: float, step: arb) -> list[arb] | None:
+def side_integrals(terms: Terms, end: arb, height: float, step: arb, boxes: int) -> list[arb] | None:
     """Upper bounds of int_0^height |G_i(end + i s)| exp(-2 pi s/step) ds; None where a box cannot be enclosed."""
     totals: list[arb] | None = None
-    points = [height * k / _SIDE_BOXES for k in range(_SIDE_BOXES)] + [height]
+    points = [height * (k / boxes) ** 2 for k in range(boxes)] + [height]
     for a, b in itertools.pairwise(points):
         values = terms(acb(end, hull(a, b)))
         if not all(v.is_finite() for v in values):

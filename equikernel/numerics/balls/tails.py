@@ -29,6 +29,7 @@ _TAIL_BITS = 64  # a bound needs no more
 _STARTS = (1.0, 8.0, 64.0, 512.0)  # beyond the breakpoints: some bounds hold for large |y| only
 _STRETCH = 1.02
 _TRIES = 60
+_LEAST = 1e-100
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class _Growth:
 def _growth(function: BallFunction, side: int) -> _Growth:
     refusal: UncertifiedError | None = None
     with precision(_TAIL_BITS):
-        last = max((abs(float(b)) for b in function.activation.breakpoints), default=0.0)
+        last = float(function.outermost().upper()) * (1 + 2.0**-20)
         for distance in _STARTS:
             start = math.ceil(last) + distance
             try:
@@ -122,8 +123,10 @@ def cut_integrals(function: BallFunction, tau: arb, shapes: Sequence[Shape], goa
     """A cut whose tails are below ``goals``, one for each shape, for every tau in the ball.
 
     Raises:
-        UncertifiedError: no growth bound, or none that the Gaussian weight beats.
+        UncertifiedError: no growth bound, or none that the Gaussian weight beats; tau is not between 1e-100 and 1e100.
     """
+    if not (tau > _LEAST and tau < 1 / _LEAST):
+        raise UncertifiedError(f"tau = {tau.str(6)} is not between 1e-100 and 1e100, where Gaussian tails are bounded")
     logs = [_float_log(goal) - 1.0 for goal in goals]  # two sides
     ends: list[arb] = []
     totals = [arb(0)] * len(shapes)

@@ -32,8 +32,10 @@ _HEIGHTS = (0.96, 0.88, 0.75, 0.6, 0.45, 0.3, 0.2, 0.12, 0.07, 0.03, 0.01)
 _FRACTIONS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
 _SAMPLES = 24
 _PLANNED = (64, 512, 4096)  # bits for which scale and height are searched
-_SCALES = 24  # steps of a factor 4 tried at most
-_EXTENSIONS = 6
+_SCALES = 8  # steps of a factor 4 tried at most
+_EXTENSIONS = 5
+_SIDE_BOXES = 40
+_LEAST_RATIO = 1000  # so that the step is at most about the height of the strip
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,14 @@ def _grid(edge: _Edge, height: float, nodes: float, bits: int) -> _Grid | None:
     """A grid with every relative error below 2^-bits, or None if this height does not allow it."""
     goal = arb(2) ** (-bits - 3)
     log_small = -(bits + 12) * _LOG2
-    for _ in range(_EXTENSIONS):
-        low, high = edge.change.reach(edge.far(bits), log_small)
+    far = 1.001 * edge.far(bits)
+    for attempt in range(_EXTENSIONS):
+        low, high = edge.change.reach(far, log_small)
         margin = 3 * (low + high) / nodes
         top = edge_integrals(edge, -low - margin, high + margin, height)
         if top is None or not is_analytic(edge.segment.piece, edge.change, -low - margin, high + margin, height):
             return None
-        ratio = max((t / goal for t in top), default=arb(1))
+        ratio = max((t / goal for t in top), default=arb(0)) + _LEAST_RATIO
         step = arb(float((2 * arb.pi() * height / (1 + 2 * ratio).log()).lower()))
         before, after = (math.ceil(length / float(step)) for length in (low, high))
         ends = -(before + arb(1) / 2) * step, (after + arb(1) / 2) * step
@@ -156,7 +159,7 @@ def _grid(edge: _Edge, height: float, nodes: float, bits: int) -> _Grid | None:
         errors = [factor * t for t in top]
         gaps_from = (None, None) if edge.segment.whole_line else _ends(edge)
         for end, limit in zip(ends, gaps_from, strict=True):
-            sides = side_integrals(edge, end, height, step)
+            sides = side_integrals(edge, end, height, step, _SIDE_BOXES << attempt)
             if sides is None:
                 return None
             with precision(bits + _PROOF_BITS):  # a point next to the end must not be rounded onto it
@@ -164,7 +167,7 @@ def _grid(edge: _Edge, height: float, nodes: float, bits: int) -> _Grid | None:
             errors = [e + 2 * s + g for e, s, g in zip(errors, sides, gaps, strict=True)]
         if all(e < 8 * goal for e in errors):
             return _Grid(step, before, after, tuple(e.upper() for e in errors))
-        bits, log_small = bits + 4, log_small * 1.05
+        far, log_small = far * 1.02, log_small * 1.05
     return None
 
 
@@ -243,11 +246,14 @@ def _plan(function: BallFunction, index: int, log_tau: int, bits: int) -> _Plan:
         segment = _segments(function)[index]
         best = _best_height(problem, segment, min(2.0**log_tau, 1.0), bits)
         if not (segment.lower is not None and segment.upper is not None):
-            for direction in (4.0, 0.25):
-                for plan in _moving(problem, segment, best.scale, direction, bits):
+            start = best
+            for factor in (4.0, 0.25):
+                for plan in _moving(problem, segment, start.scale, factor, bits):
                     if plan.nodes >= best.nodes < math.inf:
                         break
                     best = plan
+                if best.nodes < start.nodes:
+                    break
         return best
 
 
