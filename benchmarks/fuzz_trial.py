@@ -16,17 +16,17 @@ from itertools import combinations
 from types import TracebackType
 from typing import Any, Protocol
 
-import sympy as sp
 from flint import arb
 from fuzz_texts import random_tau, random_text
 
 from equikernel.errors import EquikernelError
-from equikernel.numerics.balls.context import constant, precision
+from equikernel.numerics.balls.context import precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.balls.moments import BallMoments, ball_moments
+from equikernel.numerics.closed_forms import enclosure
 from equikernel.numerics.moments import Moments, gaussian_moments, multiprecision_moments
 from equikernel.theory.activation import Activation, activation
-from equikernel.theory.closed_forms import TAU, closed_form_moments
+from equikernel.theory.closed_forms import closed_form_moments
 
 __all__ = ["STAGES", "Reporter", "Trial", "run_trial"]
 
@@ -150,9 +150,9 @@ def _from_balls(moments: BallMoments) -> Values:
 
 def _from_closed_forms(act: Activation, trial: Trial) -> Values:
     forms = closed_form_moments(act)
-    tau = sp.Rational(trial.tau)
     with precision(COMPARED_BITS + trial.bits):
-        values: Values = {name: constant(forms[name].subs(TAU, tau)) for name in MOMENTS if forms.get(name) is not None}
+        tau = arb(trial.tau)
+        values: Values = {name: enclosure(forms[name], tau) for name in MOMENTS if forms.get(name) is not None}
     if not act.has_square_integrable_derivative:
         values["v"] = None
     return values
