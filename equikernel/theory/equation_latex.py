@@ -7,13 +7,25 @@ widest parts named and given on lines of their own.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-__all__ = ["PREAMBLE", "aligned", "document", "latex", "markup_latex", "plain", "symbol_latex", "text_latex"]
+__all__ = [
+    "PREAMBLE",
+    "aligned",
+    "auxiliary_names",
+    "document",
+    "fits",
+    "latex",
+    "markup_latex",
+    "plain",
+    "symbol_latex",
+    "text_latex",
+]
 
 PREAMBLE = "\\documentclass{article}\n\\usepackage{amsmath}\n\\allowdisplaybreaks\n\\sloppy\n"
 _SQUARES = frozenset({"sigma_a2", "sigma_b2", "gamma2", "kappa2", "tau2"})
@@ -29,6 +41,7 @@ _SPECIAL = {
 }
 _LINE = 50.0  # glyphs of average width on a line of article's 345 pt, left-hand side and margin of error included
 _NARROW = 4.0
+_LONGEST, _SHOWN = 15, 10  # digits of a number shown in full, and of one that is cut
 _TOKEN = re.compile(r"\\(?:operatorname|mathrm|text)|\\[A-Za-z]+|\\.|.", re.DOTALL)
 _INVISIBLE = frozenset({r"\left", r"\right", r"\,", r"\;", r"\quad", r"\displaystyle", "{", "}", " ", "&"})
 
@@ -76,8 +89,22 @@ class _Printer(LatexPrinter):  # type: ignore[misc]  # SymPy's printers are unty
 
 
 def latex(expr: sp.Basic) -> str:
-    """An expression or equation as LaTeX."""
-    return str(_Printer().doprint(expr))
+    """An expression or equation as LaTeX; numbers of more than 15 digits as decimals that end in dots."""
+    long = {x for x in expr.atoms(sp.Rational) if max(abs(x.p), x.q) >= 10**_LONGEST}
+    shown = {x: sp.sign(x) * sp.Symbol(_decimal(abs(x)), positive=True) for x in long}
+    return str(_Printer().doprint(expr.xreplace(shown)))
+
+
+def _decimal(number: sp.Rational) -> str:
+    text, _, exponent = str(sp.N(number, _SHOWN)).partition("e")
+    dots = "" if sp.Rational(f"{text}e{exponent or 0}") == number else r"\ldots"
+    text = text.rstrip("0") if not dots else text
+    return rf"{text}{dots} \cdot 10^{{{int(exponent)}}}" if exponent else f"{text}{dots}"
+
+
+def fits(equation: sp.Eq) -> bool:
+    """Whether an equation can be set in one line."""
+    return width(latex(equation.lhs)) + 2 + width(latex(equation.rhs)) <= _LINE
 
 
 def width(text: str) -> float:
@@ -120,15 +147,18 @@ def _group(glyphs: list[str], start: int) -> tuple[list[str], int]:
     return glyphs[start + 1 :], len(glyphs)
 
 
-def aligned(equations: Iterable[sp.Eq]) -> str:
-    """An ``align*`` environment of equations, broken where a line would be wider than the page."""
-    names = _auxiliary_names()
+def auxiliary_names() -> Iterator[sp.Symbol]:
+    """A_1, A_2, ...: the names of parts that are given on lines of their own, for one document."""
+    return (sp.Symbol(f"A_{k}", real=True) for k in itertools.count(1))
+
+
+def aligned(equations: Iterable[sp.Eq], names: Iterator[sp.Symbol]) -> str:
+    """An ``align*`` environment of equations, broken where a line would be wider than the page.
+
+    ``names`` are taken for parts that have to stand on their own (``auxiliary_names``).
+    """
     lines = [line for equation in equations for line in _equation_lines(equation, names)]
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}"])
-
-
-def _auxiliary_names() -> Iterator[sp.Symbol]:
-    return (sp.Symbol(f"A_{k}", real=True) for k in range(1, 10_000))
 
 
 def _equation_lines(equation: sp.Eq, names: Iterator[sp.Symbol]) -> list[str]:
@@ -146,8 +176,8 @@ def _fitted(expr: sp.Expr, room: float, names: Iterator[sp.Symbol]) -> tuple[sp.
     """The expression with its widest parts replaced by names until every term of it fits, and those parts."""
     named: list[tuple[sp.Symbol, sp.Expr]] = []
     while True:
-        wide = [t for t in sp.Add.make_args(expr) if width(latex(t)) > room]
-        part = _widest_part(wide[0]) if wide else None
+        wide = (t for t in sp.Add.make_args(expr) if width(latex(t)) > room)
+        part = next((p for p in map(_widest_part, wide) if p is not None), None)
         if part is None:
             return expr, named
         name = next(names)
@@ -156,15 +186,13 @@ def _fitted(expr: sp.Expr, room: float, names: Iterator[sp.Symbol]) -> tuple[sp.
 
 
 def _widest_part(term: sp.Expr) -> sp.Expr | None:
-    """The outermost wide sum inside a term that is too wide, following its widest parts; None when there is none."""
-    inner = term
-    while isinstance(inner, (sp.Mul, sp.Pow, sp.Function)):
-        candidates = [a for a in inner.args if isinstance(a, sp.Expr) and width(latex(a)) > _NARROW]
-        if not candidates:
-            return None
-        inner = max(candidates, key=lambda a: width(latex(a)))
-        if isinstance(inner, sp.Add):
-            return inner
+    """The widest sum inside a term, or its widest factor if there is none; None when all are narrow."""
+    inside = [e for e in sp.preorder_traversal(term) if isinstance(e, sp.Expr) and e != term]
+    for candidates in ([e for e in inside if e.is_Add], [e for e in term.args if not e.is_Number]):
+        widths = {e: width(latex(e)) for e in candidates}
+        widest = max(widths, key=lambda e: widths[e], default=None)
+        if widest is not None and widths[widest] > _NARROW:
+            return widest
     return None
 
 

@@ -14,7 +14,16 @@ import sympy as sp
 
 from equikernel.errors import InputError
 from equikernel.theory.derivation import Derivation, Step, derive_explicit_layer, derive_implicit, symbol
-from equikernel.theory.equation_latex import aligned, document, latex, markup_latex, plain, text_latex
+from equikernel.theory.equation_latex import (
+    aligned,
+    auxiliary_names,
+    document,
+    fits,
+    latex,
+    markup_latex,
+    plain,
+    text_latex,
+)
 from equikernel.theory.equations import explicit_input
 from equikernel.theory.models import TRAINED
 from equikernel.theory.sensitivities import symbolic_sensitivities
@@ -66,7 +75,8 @@ class SymbolicEquations:
         moments: closed forms in tau that were put in the place of names.
         slopes: parameter -> name -> derivative, by implicit differentiation.
         note: why there are no closed forms, or which are missing; "" when nothing is to be said.
-        steps: the derivation.
+        implicit: the derivation of ``equations``, its results with the moments by name.
+        layer: the derivation of ``recursion``, likewise.
     """
 
     trained: str
@@ -78,15 +88,25 @@ class SymbolicEquations:
     moments: Mapping[str, sp.Eq]
     slopes: Mapping[str, Mapping[str, sp.Eq]]
     note: str
-    steps: tuple[Step, ...]
+    implicit: Derivation
+    layer: Derivation
 
     @property
     def sympy(self) -> dict[str, sp.Eq]:
         """The equations of the DEQ by name."""
         return dict(self.equations)
 
-    def _sections(self, sensitivities: bool) -> list[tuple[str, str, tuple[sp.Eq, ...]]]:
-        """(title, remark, equations) of what is shown."""
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The derivation, step by step."""
+        return self.implicit.steps + self.layer.steps
+
+    def _sections(self, sensitivities: bool, *, narrow: bool = False) -> list[tuple[str, str, tuple[sp.Eq, ...]]]:
+        """(title, remark, equations) of what is shown; ``narrow`` leaves closed forms out where they do not fit."""
+        equations, recursion = self.equations, self.recursion
+        if narrow:
+            equations = _narrow(equations, self.implicit.results)
+            recursion = _narrow(recursion, self.layer.results)
         sections = []
         scope = f"NTK coefficients are for trained {self.trained}."
         if self.activation is not None:
@@ -94,9 +114,9 @@ class SymbolicEquations:
         if self.moments:
             sections.append(("Closed forms of the moments", scope, tuple(self.moments.values())))
         remark = _ENTRIES if self.moments else f"{scope} {_ENTRIES}"
-        sections.append(("The equations of a deep equilibrium model", remark, tuple(self.equations.values())))
+        sections.append(("The equations of a deep equilibrium model", remark, tuple(equations.values())))
         at = "The moments are those of the layer's activation at the scale of its input, `tau2_prev`."
-        sections.append(("One layer of an explicit network", at, tuple(self.recursion.values())))
+        sections.append(("One layer of an explicit network", at, tuple(recursion.values())))
         if self.layers:
             start = (
                 "From `alpha1 = alpha4 = beta1 = 1`, `kappa2 = tau0^2`; `d1_k` is `d1` at the scale of the k-th input."
@@ -125,18 +145,22 @@ class SymbolicEquations:
         return "\n".join(lines)
 
     def to_latex(self, *, derivation: bool = False, sensitivities: bool = False, extra: str = "") -> str:
-        """A document that compiles with article and amsmath; ``extra`` is LaTeX put at its end."""
+        """A document that compiles with article and amsmath, its lines no wider than the page.
+
+        Where a closed form would not fit in an equation, the moment keeps its name. ``extra`` is LaTeX for the end.
+        """
         body: list[str] = []
+        names = auxiliary_names()
         if derivation:
             body.append(r"\section*{Derivation}")
             for k, step in enumerate(self.steps, start=1):
                 body += [rf"\paragraph{{Step {k}.}} {markup_latex(step.text)}"]
-                body.append(aligned((*step.comparisons, *step.results.values())))
+                body.append(aligned((*step.comparisons, *step.results.values()), names))
                 if step.dropped:
                     terms = ",\\quad ".join(f"${latex(t.coefficient * t.monomial)}$" for t in step.dropped)
                     body.append(f"Dropped, of operator norm $O(p^{{{step.dropped[0].exponent}}})$: {terms}.")
-        for title, remark, equations in self._sections(sensitivities):
-            body += [rf"\section*{{{text_latex(title)}}}", markup_latex(remark), aligned(equations)]
+        for title, remark, equations in self._sections(sensitivities, narrow=True):
+            body += [rf"\section*{{{text_latex(title)}}}", markup_latex(remark), aligned(equations, names)]
         body += [r"\section*{Moments}", f"\\begin{{align*}}\n{_MOMENTS_LATEX}\n\\end{{align*}}", extra]
         return document("\n".join(part for part in body if part))
 
@@ -164,6 +188,11 @@ class SymbolicEquations:
                 for step in self.steps
             ],
         }
+
+
+def _narrow(substituted: Mapping[str, sp.Eq], named: Mapping[str, sp.Eq]) -> dict[str, sp.Eq]:
+    """The equations that fit on a line as they are, the others with the moments by name."""
+    return {name: equation if fits(equation) else named[name] for name, equation in substituted.items()}
 
 
 def _line(equation: sp.Eq) -> str:
@@ -220,7 +249,8 @@ def symbolic_equations(
         moments={name: _equation(symbol(name), value) for name, value in closed.items()},
         slopes=symbolic_sensitivities(trained),
         note=note,
-        steps=implicit.steps + layer.steps,
+        implicit=implicit,
+        layer=layer,
     )
 
 

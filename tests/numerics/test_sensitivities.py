@@ -29,21 +29,27 @@ def solved(name: str, trained: str, point: dict[str, Fraction]):
     return solve(DEQ(name, point["sigma_a2"], point["sigma_b2"]), point["tau0"], DIGITS, trained)
 
 
-@pytest.mark.parametrize(("name", "trained"), [("gelu", "aAB"), ("elu", "aA"), ("sign", "a")])
-def test_against_finite_differences_of_the_solver(name: str, trained: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "trained", "directions"),
+    [
+        ("gelu", "aAB", [("sigma_a2",), ("sigma_b2",), ("tau0",)]),
+        ("elu", "aA", [PARAMETERS]),
+        ("x/2 + where(x < 1/3, 0, 1)", "a", [PARAMETERS]),
+    ],
+)
+def test_against_finite_differences_of_the_solver(name: str, trained: str, directions: list[tuple[str, ...]]) -> None:
     """Central differences with step e: truncation e^2 C'''/6, rounding 10^-30/e: a few times 10^-20."""
     found = sensitivities(DEQ(name, POINT["sigma_a2"], POINT["sigma_b2"]), POINT["tau0"], 15, trained)
-    with mpmath.workdps(DIGITS + 10):
-        step = mpmath.mpf(STEP.numerator) / STEP.denominator
-        for parameter in PARAMETERS:
-            above = solved(name, trained, POINT | {parameter: POINT[parameter] + STEP})
-            below = solved(name, trained, POINT | {parameter: POINT[parameter] - STEP})
-            for coefficient in COEFFICIENTS:
-                difference = (getattr(above, coefficient) - getattr(below, coefficient)) / (2 * step)
-                derivative = found.table[coefficient][parameter]
-                allowed = derivative.error + mpmath.mpf(10) ** -17
-                assert abs(derivative.value - difference) <= allowed, (coefficient, parameter)
-                assert derivative.error <= 1e-14 * max(1.0, abs(derivative.value))
+    step = mpmath.mpf(STEP.numerator) / STEP.denominator
+    for moved in directions:
+        above, below = (solved(name, trained, POINT | {p: POINT[p] + sign * STEP for p in moved}) for sign in (1, -1))
+        for coefficient in COEFFICIENTS:
+            with mpmath.workdps(DIGITS + 10):
+                difference = float((getattr(above, coefficient) - getattr(below, coefficient)) / (2 * step))
+            derivatives = [found.table[coefficient][p] for p in moved]
+            allowed = sum(d.error for d in derivatives) + 4e-16 * sum(abs(d.value) for d in derivatives) + 1e-17
+            assert abs(sum(d.value for d in derivatives) - difference) <= allowed, (coefficient, moved)
+            assert all(d.error <= 1e-14 * max(1.0, abs(d.value)) for d in derivatives)
 
 
 def test_digits_agree() -> None:
@@ -91,11 +97,11 @@ def test_linear_network_by_hand() -> None:
 
 def test_scaling_law_of_relu() -> None:
     """relu is homogeneous: tau is proportional to tau0, lambda1 and alpha1 do not depend on it, alpha2 ~ tau0^-2."""
-    found = sensitivities(DEQ("relu"), 2, 30, "aAB")
+    found = sensitivities(DEQ("relu"), 2, 15, "aAB")
     s = found.solution
     for name, power in {"tau": 1, "gamma2": 2, "alpha2": -2, "alpha3": -2, "beta3": -2, "kappa2": 2}.items():
         derivative = found.table[name]["tau0"]
-        assert abs(derivative.value - power * getattr(s, name) / 2) <= 1e-28
+        assert abs(derivative.value - power * getattr(s, name) / 2) <= 1e-14
     for name in ("lambda1", "alpha1", "alpha4", "beta1"):
         assert abs(found.table[name]["tau0"].value) <= found.table[name]["tau0"].error < 1e-27
         assert found.shown(name, "tau0") == "0"

@@ -13,7 +13,16 @@ import sympy as sp
 
 from equikernel.errors import InputError
 from equikernel.theory.derivation import derive_explicit_layer, derive_implicit, solve_linear, symbol
-from equikernel.theory.equation_latex import aligned, document, latex, markup_latex, plain, symbol_latex, width
+from equikernel.theory.equation_latex import (
+    aligned,
+    auxiliary_names,
+    document,
+    latex,
+    markup_latex,
+    plain,
+    symbol_latex,
+    width,
+)
 from equikernel.theory.equations import (
     ExplicitState,
     explicit_input,
@@ -273,11 +282,17 @@ def test_wide_equations_are_broken_or_named() -> None:
     a = sp.symbols("a1:30")
     long_sum = sp.Eq(symbol("alpha1"), sp.Add(*(x**2 * symbol("d1") for x in a)), evaluate=False)
     wide_quotient = sp.Eq(symbol("alpha2"), sp.Add(*a) / (1 + TAU), evaluate=False)
-    text = aligned([long_sum, wide_quotient])
+    text = aligned([long_sum, wide_quotient], auxiliary_names())
     assert r"&\quad +" in text
     assert r"A_{1} &=" in text
     lines = text.splitlines()[1:-1]
     assert max(width(line.removesuffix(r"\\")) for line in lines) <= 52
+
+
+def test_long_numbers_end_in_dots() -> None:
+    assert latex(sp.Rational(1234567890123456789, 10**18) * TAU) == r"1.234567890\ldots \tau"
+    assert latex(-sp.Rational(3, 2) * TAU) == r"- \frac{3 \tau}{2}"
+    assert latex(sp.Integer(25 * 10**30) + TAU) == r"\tau + 2.5 \cdot 10^{31}"
 
 
 def balanced(text: str) -> bool:
