@@ -303,9 +303,10 @@ class _Walk:
         self._known = dict(values)
 
     def __call__(self, expr: sp.Expr) -> acb:
-        if expr not in self._known:
-            self._known[expr] = self._value(expr)
-        return self._known[expr]
+        value = self._known.get(expr)
+        if value is None:
+            value = self._known[expr] = self._value(expr)
+        return value
 
     def _value(self, expr: sp.Expr) -> acb:
         if not expr.has(TAU):

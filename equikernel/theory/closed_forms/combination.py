@@ -83,8 +83,24 @@ class Combination:
 
     def to_expr(self) -> sp.Expr:
         """The sum as a SymPy expression, ``1 - erf`` written as erfc and common factors in front."""
-        parts = _complementary(self.terms)
-        return sp.factor_terms(sp.Add(*parts), radical=False, sign=False)
+        terms = (_squares(c * kernel) for kernel, c in self.complemented().terms.items())
+        factored = sp.factor_terms(sp.Add(*terms), radical=False, sign=False)
+        # factor_terms leaves products such as (3/8)*1 unevaluated
+        return factored.replace(lambda e: e.is_Mul and sp.S.One in e.args, lambda e: sp.Mul(*e.args))
+
+    def complemented(self) -> Combination:
+        """The same sum, c K - c K erf(z) joined to c K erfc(z) and c K + c K erf(z) to c K (1 + erf(z))."""
+        terms = dict(self.terms)
+        for kernel in sorted(self.terms, key=sp.default_sort_key):
+            for error_function in (f for f in sp.Mul.make_args(kernel) if isinstance(f, sp.erf)):
+                rest = kernel / error_function
+                if kernel not in terms or rest not in terms:
+                    continue
+                if terms[kernel] in {terms[rest], -terms[rest]}:
+                    opposite = terms.pop(kernel) == -terms[rest]
+                    joined = sp.erfc(error_function.args[0]) if opposite else 1 + error_function
+                    terms[rest * joined] = terms.pop(rest)
+        return Combination(terms)
 
 
 @lru_cache(maxsize=8192)
@@ -136,7 +152,7 @@ def _split(product: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
 def _is_rational(base: sp.Expr) -> bool:
     if isinstance(base, OpenIntegral):
         return False
-    return bool(base.is_Rational or base.is_Symbol or base == sp.pi or base.is_Add)
+    return bool(base.is_Rational or base.is_Symbol or base == sp.pi or (base.is_Add and not base.has(sp.Function)))
 
 
 @lru_cache(maxsize=4096)
@@ -145,23 +161,6 @@ def _real_part(coefficient: sp.Expr) -> sp.Expr:
         return coefficient
     conjugate = coefficient.xreplace({sp.I: -sp.I})
     return rational(sp.expand((coefficient + conjugate) / 2))
-
-
-def _complementary(terms: Mapping[sp.Expr, sp.Expr]) -> list[sp.Expr]:
-    """The terms, c K - c K erf(z) joined to c K erfc(z) and c K + c K erf(z) to c K (1 + erf(z))."""
-    left = dict(terms)
-    parts = []
-    for kernel in sorted(terms, key=sp.default_sort_key):
-        for error_function in (f for f in sp.Mul.make_args(kernel) if isinstance(f, sp.erf)):
-            rest = kernel / error_function
-            if kernel not in left or rest not in left:
-                continue
-            c = left[rest]
-            if left[kernel] in {c, -c}:
-                joined = sp.erfc(error_function.args[0]) if left[kernel] == -c else 1 + error_function
-                parts.append(c * rest * joined)
-                del left[kernel], left[rest]
-    return [_squares(part) for part in (*parts, *(c * kernel for kernel, c in left.items()))]
 
 
 def _squares(product: sp.Expr) -> sp.Expr:

@@ -15,8 +15,7 @@ import sympy as sp
 from equikernel.theory.closed_forms.atoms import Atom
 from equikernel.theory.closed_forms.combination import OpenIntegral
 from equikernel.theory.closed_forms.integrals import Interval, Step
-from equikernel.theory.closed_forms.typeset import broken, latex
-from equikernel.theory.program import X
+from equikernel.theory.closed_forms.typeset import broken, filled, latex
 
 if TYPE_CHECKING:
     from equikernel.theory.closed_forms.forms import ClosedForms, Expectation
@@ -124,18 +123,14 @@ def _align(lines: Iterable[str]) -> str:
 
 
 def _function(forms: ClosedForms, names: _Names) -> str:
-    branches = r" \\ ".join(
-        f"{latex(names(sp.expand(piece.expr)) if piece.expr.is_polynomial(X) else names(piece.expr))} "
-        f"& {_condition(piece.interval)}"
-        for piece in forms.pieces
-    )
+    if len(forms.pieces) == 1:
+        return _align(_equated(r"\varphi(x)", broken(names(forms.pieces[0].expr))))
+    branches = r" \\ ".join(f"{latex(names(piece.expr))} & {_condition(piece.interval)}" for piece in forms.pieces)
     return rf"The activation is \[\varphi(x)=\begin{{cases}}{branches}\end{{cases}}\]"
 
 
 def _condition(interval: Interval) -> str:
     lower, upper = interval
-    if interval.is_line:
-        return r"-\infty<x<\infty"
     left = "" if lower is None else f"{latex(lower)}<"
     right = "" if upper is None else f"<{latex(upper)}"
     return f"{left}x{right}"
@@ -153,8 +148,15 @@ def _integrand(expectation: Expectation, names: _Names) -> str:
     for coefficient, atom, interval in expectation.shares:
         terms += _with_coefficient(names(coefficient), _bracket(atom, interval))
     symbol = _SYMBOLS[expectation.name].rsplit(" = ", maxsplit=1)[-1]
-    text = [f"{symbol} &= {terms[0]}", *(rf"&\quad {term}" for term in terms[1:])] if terms else [f"{symbol} &= 0"]
-    return _align(text) + (" (real parts of what is complex)" if _has_phase(expectation) else "")
+    return _align(_equated(symbol, terms or ["0"])) + (
+        " (real parts of what is complex)" if _has_phase(expectation) else ""
+    )
+
+
+def _equated(left: str, terms: Sequence[str]) -> list[str]:
+    """The lines of left = sum of signed terms."""
+    first, *more = filled([terms[0].removeprefix("+"), *terms[1:]])
+    return [f"{left} &= {first}", *(rf"&\quad {line}" for line in more)]
 
 
 def _has_phase(expectation: Expectation) -> bool:
@@ -188,7 +190,6 @@ def _needed(forms: ClosedForms) -> Sequence[Step]:
 
 def _step(step: Step, names: _Names) -> str:
     bracket = _bracket(step.atom, step.interval)
-    lines = [f"{bracket}"]
     terms = [
         term
         for coefficient, atom in step.terms
@@ -196,14 +197,10 @@ def _step(step: Step, names: _Names) -> str:
     ]
     if step.boundary:
         terms += broken(names(step.boundary.to_expr()), signed=True)
-    if terms:
-        lines = [f"{bracket} &= {terms[0]}", *(rf"&\quad {term}" for term in terms[1:])]
     value = broken(names(step.value.to_expr()))
-    if terms:
-        lines.append(f"&= {value[0]}")
-    else:
-        lines = [f"{bracket} &= {value[0]}"]
-    return f"{step.rule.capitalize()}:\n" + _align([*lines, *(rf"&\quad {part}" for part in value[1:])])
+    lines = [*_equated(bracket, terms), f"&= {value[0]}"] if terms else [f"{bracket} &= {value[0]}"]
+    rule = f"{step.rule[0].upper()}{step.rule[1:]}"
+    return f"{rule}:\n" + _align([*lines, *(rf"&\quad {part}" for part in value[1:])])
 
 
 def _moment(name: str, forms: ClosedForms, names: _Names) -> list[str]:

@@ -325,7 +325,7 @@ def _derive(values: dict[str, Combination], reasons: dict[str, str]) -> None:
         if missing:
             reasons[name] = reasons[missing[0]]
         else:
-            values[name] = formula(*(values[argument] for argument in arguments))
+            values[name] = formula(*(values[argument].complemented() for argument in arguments))
 
 
 def _shorter(name: str, values: Mapping[str, Combination]) -> sp.Expr:
@@ -335,4 +335,12 @@ def _shorter(name: str, values: Mapping[str, Combination]) -> sp.Expr:
         return expanded
     arguments, formula = _FORMULAS[name]
     plain = formula(*(values[argument].to_expr() for argument in arguments))
-    return min(expanded, plain, key=lambda e: e.count_ops())
+    return min(expanded, _distributed(plain), key=lambda e: e.count_ops())
+
+
+def _distributed(product: sp.Expr) -> sp.Expr:
+    """A product with one sum as the sum of products."""
+    sums = [factor for factor in sp.Mul.make_args(product) if factor.is_Add]
+    if not product.is_Mul or len(sums) != 1:
+        return product
+    return sp.Add(*(product / sums[0] * term for term in sums[0].args))

@@ -194,8 +194,8 @@ def _end(atom: Atom, end: sp.Expr | None, infinite_sign: int) -> Combination:
     d = _spread(atom)
     root = inverse_root(d)
     real = _times((d * end - atom.a * TAU**2) * _ROOT2 / (2 * TAU), root)
-    value = _erf(real, _times(-atom.w * TAU * _ROOT2 / 2, root))
-    return Combination.total([value * _HALF])
+    value: Combination = _erf(real, _times(-atom.w * TAU * _ROOT2 / 2, root)) * _HALF
+    return value
 
 
 def _one_erf(atom: Atom) -> Combination:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-__all__ = ["broken", "latex"]
+__all__ = ["broken", "filled", "latex"]
 
 _WIDTH = 66  # characters of a line, roughly
 _INVISIBLE = re.compile(r"\\(?:left|right|Bigl|Bigr|bigl|bigr|operatorname|frac|sqrt|mathrm|quad|[a-z]*space)|[{}^_\s]")
@@ -27,13 +28,12 @@ class _Printer(LatexPrinter):  # type: ignore[misc]  # SymPy's printers are unty
         base = roots[0].base
         rest = sp.Mul(*(f for f in factors if f not in (root_pi, roots[0])))
         rational, plain = rest.as_coeff_Mul()
+        # a symbol, because SymPy takes roots of products apart
         if rational.q % base == 0:
-            rest, joined = rational * base * plain, sp.Pow(sp.Mul(base, sp.pi, evaluate=False), -_HALF, evaluate=False)
+            joined = rational * base * plain / sp.Symbol(rf"\sqrt{{{base} \pi}}")
         else:
-            joined = sp.Pow(sp.Mul(base, 1 / sp.pi, evaluate=False), _HALF, evaluate=False)
-        if rest == 1:
-            return str(self._print(joined))
-        return str(super()._print_Mul(sp.Mul(*sp.Mul.make_args(rest), joined, evaluate=False)))
+            joined = rational * plain * sp.Symbol(rf"\sqrt{{\frac{{{base}}}{{\pi}}}}")
+        return str(super()._print_Mul(joined)) if joined.is_Mul else str(self._print(joined))
 
 
 _PRINTER = _Printer({"inv_trig_style": "full", "ln_notation": False})
@@ -53,6 +53,11 @@ def broken(expr: sp.Expr, *, signed: bool = False) -> list[str]:
     chunks = _chunks(expr)
     if signed and not chunks[0].startswith("-"):
         chunks[0] = f"+{chunks[0]}"
+    return filled(chunks)
+
+
+def filled(chunks: Sequence[str]) -> list[str]:
+    """Chunks of LaTeX joined to lines that are not too long."""
     lines = [chunks[0]]
     for chunk in chunks[1:]:
         if _width(lines[-1]) + _width(chunk) > _WIDTH:
