@@ -29,7 +29,7 @@ from equikernel.numerics.certificates.joins import is_continuous
 from equikernel.numerics.certificates.ranges import End, affine_ends, slope_range, value_range
 from equikernel.theory.program import X
 
-__all__ = ["THEOREMS", "Asymptotics", "Bound", "asymptotics", "best_bound", "bound_by", "interval_bound"]
+__all__ = ["THEOREMS", "Asymptotics", "Bound", "asymptotics", "best_bound", "bound_by", "interval_bound", "interval_to"]
 
 _BITS = 64
 _LARGEST = 1e300
@@ -243,4 +243,9 @@ def interval_bound(function: BallFunction, b: Fraction) -> Bound:
     rate = function.activation.growth.rate
     if rate > 0:
         upper = min(upper, max(EXPONENT / rate**2, 2 * float(b)))
+    return interval_to(upper)
+
+
+def interval_to(upper: float) -> Bound:
+    """No theorem: fixed points are counted up to ``upper`` only."""
     return Bound("interval", upper, 0, f"no theorem bounds the fixed points: counted on (0, {upper:g}] only")

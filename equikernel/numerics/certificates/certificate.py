@@ -17,6 +17,7 @@ from equikernel.numerics.certificates.counting import Count, count_fixed_points
 from equikernel.numerics.certificates.decimals import to_record
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.certificates.localise import Box
+from equikernel.numerics.certificates.record import FORMAT, MAX_DIGITS, VERSION
 from equikernel.numerics.certificates.refine import Zero, isolate_zero, sharpen
 from equikernel.numerics.certificates.shape import Shape, monotone_shape
 from equikernel.theory.activation import Activation, activation
@@ -24,8 +25,6 @@ from equikernel.theory.models import DEQ, exact_number, require_trained
 
 __all__ = ["FORMAT", "VERSION", "Certificate", "CertifiedPoint", "certify"]
 
-FORMAT, VERSION = "equikernel certificate", 1
-MAX_DIGITS = 1000
 _GUARD_BITS = 20
 _STABILITY_BITS = 64
 _ATTEMPTS = 3

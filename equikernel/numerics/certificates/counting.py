@@ -26,6 +26,7 @@ class Count:
         on: "(0, oo)" or "(0, B]".
         theorems: what it rests on.
         undecided: intervals [lower, upper] of q on which nothing was proved.
+        complete: whether the budget of boxes sufficed.
         existence, uniqueness: the sentences.
     """
 
@@ -34,6 +35,7 @@ class Count:
     on: str
     theorems: tuple[str, ...]
     undecided: tuple[tuple[float, float], ...]
+    complete: bool
     existence: str
     uniqueness: str
 
@@ -45,6 +47,7 @@ class Count:
             "on": self.on,
             "theorems": list(self.theorems),
             "undecided": [list(interval) for interval in self.undecided],
+            "complete": self.complete,
         }
 
 
@@ -101,7 +104,7 @@ def tally(bound: Bound, shape: Shape, runs: tuple[Run, ...], complete: bool, rea
         theorems.append("boxes")
     existence = _existence(bound, runs, least, number, on)
     uniqueness = _uniqueness(bound, shape, undecided, number, on, complete, reasons)
-    return Count(least, number, on, tuple(theorems), undecided, existence, uniqueness)
+    return Count(least, number, on, tuple(theorems), undecided, complete, existence, uniqueness)
 
 
 def _existence(bound: Bound, runs: tuple[Run, ...], least: int, number: int | None, on: str) -> str:

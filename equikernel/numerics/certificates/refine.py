@@ -7,6 +7,7 @@ proves nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from flint import arb
@@ -112,7 +113,8 @@ def _accuracy(q: arb) -> int:
 
 def _start(equation: Equation, lower: float, upper: float, rising: bool) -> float:
     """Newton's iteration kept inside the bracket by bisection."""
-    low, high, q = lower, upper, (lower * upper) ** 0.5
+    low, high = lower, upper
+    q = math.sqrt(lower * upper)
     for _ in range(_MAX_STEPS):
         value, slope = _approximate(equation, q)
         if value == 0:
@@ -123,7 +125,7 @@ def _start(equation: Equation, lower: float, upper: float, rising: bool) -> floa
             high = q
         candidate = q - value / slope if slope != 0 else low
         if not low < candidate < high:
-            candidate = (low * high) ** 0.5
+            candidate = math.sqrt(low * high)
         if abs(candidate - q) <= 2.0**-51 * q:
             q = candidate
             break
