@@ -37,6 +37,8 @@ EXTRA = (
     "expm1(-x**2)",
     "tan(atan(x)/2)",
     "erfc(x)*x**2",
+    "1/(x**4-x**3+1)",
+    "x/(x**6-5*x**5+x+9000)",
 )
 MP = mp_arithmetic(60)
 ROOT_OF_SQUARE = sp.Pow(sp.Pow(X, 2, evaluate=False), sp.Rational(1, 2), evaluate=False)

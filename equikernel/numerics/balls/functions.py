@@ -144,9 +144,17 @@ class BallFunction:
         Raises:
             UncertifiedError: no bound could be proved.
         """
-        piece = self.pieces[-1 if side > 0 else 0]
+        index = -1 if side > 0 else 0
         arithmetic = EnvelopeArithmetic(side, start)
-        return piece.program.run(arithmetic, arithmetic.x), piece.slope.run(arithmetic, arithmetic.x)
+        try:
+            piece = self.pieces[index]
+            return piece.program.run(arithmetic, arithmetic.x), piece.slope.run(arithmetic, arithmetic.x)
+        except UncertifiedError:
+            if not start > 0:
+                raise
+        # once more, with the leading power of every polynomial in front: x^4 - x^3 is x^4 (1 - 1/x)
+        program = compiled(_leading_first(self.activation.pieces[index].expr))
+        return program.run(arithmetic, arithmetic.x), program.derivative().run(arithmetic, arithmetic.x)
 
     def outermost(self) -> arb:
         """The largest magnitude of a breakpoint, at the current precision; 0 without breakpoints."""
@@ -162,6 +170,17 @@ def ball_function(activation: Activation) -> BallFunction:
         UncertifiedError: the breakpoints cannot be proved complete, or a branch cannot be decided.
     """
     return BallFunction(activation)
+
+
+def _leading_first(expr: sp.Expr) -> sp.Expr:
+    """The expression with its sums of powers of x written as the leading power times a sum that tends to a constant."""
+    if not expr.args or not expr.has(X):
+        return expr
+    if expr.is_Add and expr.is_polynomial(X):
+        polynomial = sp.Poly(expr, X)
+        n = polynomial.degree()
+        return sp.Mul(X**n, sp.Add(*(c * X ** (k - n) for (k,), c in polynomial.terms())), evaluate=False)
+    return expr.func(*(_leading_first(a) for a in expr.args), evaluate=False)
 
 
 # -- proofs ----------------------------------------------------------------------------------------------------------
