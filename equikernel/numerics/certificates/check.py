@@ -181,9 +181,7 @@ class _Checker:
         if box.verdict == UNDECIDED:
             return
         middle = box.lower + _HALF * (box.upper - box.lower)
-        edges = (
-            [(box.lower, middle), (middle, box.upper)] if box.lower < middle < box.upper else [(box.lower, box.upper)]
-        )
+        inside = [middle] if box.lower < middle < box.upper else []
         bits = 32 + _BOX_BITS + 2 * max(0, -math.frexp((box.upper - box.lower) / box.lower)[1])
         for lower, upper in itertools.pairwise([box.lower, *inside, box.upper]):
             value, slope = self.equation.over(lower, upper, bits)
