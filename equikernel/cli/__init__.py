@@ -13,9 +13,14 @@ from collections.abc import Sequence
 from typer.exceptions import Abort, TyperException
 
 from equikernel.cli.commands import app
+from equikernel.cli.moments import dual, moments
+from equikernel.cli.symbolic import equations
 from equikernel.errors import EquikernelError
 
 __all__ = ["main"]
+
+for command in (moments, dual, equations):
+    app.command()(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The commands. Each imports what it needs when it runs: nothing heavy is loaded for --help."""
+"""The main commands. Each imports what it needs when it runs: nothing heavy is loaded for --help."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from equikernel.cli.options import Act, Acts, Digits, Json, Quick, Seed, SigmaA2, SigmaB2, Tau0, Trained
 from equikernel.cli.output import number, write, write_json, write_table
-from equikernel.errors import InputError
 
 __all__ = ["app"]
 
@@ -69,38 +68,6 @@ def solve(
     for point in record["other_fixed_points"]:
         kind = "stable" if point["stable"] else "unstable"
         write(f"another fixed point, {kind}: q = {point['q']:.10g}")
-    return None
-
-
-@app.command()
-def moments(
-    act: Act,
-    tau: Annotated[str, typer.Option("--tau", metavar="S", help="Standard deviation at which they are taken.")] = "1",
-    digits: Digits = 15,
-    as_latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table.")] = False,
-    as_json: Json = False,
-) -> None:
-    """The Gaussian moments of an activation, with error bounds and provenance."""
-    from equikernel.numerics.moments import gaussian_moments
-    from equikernel.theory.activation import activation
-    from equikernel.theory.models import exact_number
-    from equikernel.validation.tables import moments_record, moments_table
-
-    record = moments_record(
-        gaussian_moments(activation(act), exact_number(tau, "tau", positive=True), _digits(digits)), tau, digits
-    )
-    if as_json:
-        return write_json(record)
-    if as_latex:
-        return write(moments_table(record).to_latex())
-    write_table(
-        f"{act} at tau = {tau}",
-        ("moment", "value", "error bound", "provenance"),
-        [
-            (name, number(moment["value"], digits), number(moment["error"], 1), moment["provenance"])
-            for name, moment in record["moments"].items()
-        ],
-    )
     return None
 
 
@@ -274,11 +241,3 @@ def report(
         acts or DEFAULT_ACTIVATIONS, out, data=data, sigma_a2=sigma_a2, sigma_b2=sigma_b2, seed=seed, quick=quick
     )
     write(str(path))
-
-
-def _digits(digits: int) -> int:
-    from equikernel.numerics.solve import MAX_DIGITS
-
-    if not 1 <= digits <= MAX_DIGITS:
-        raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits}")
-    return digits

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Act", "Acts", "Digits", "Json", "Quick", "Seed", "SigmaA2", "SigmaB2", "Tau0", "Trained"]
+from equikernel.errors import InputError
+
+__all__ = ["Act", "Acts", "Digits", "Json", "Quick", "Seed", "SigmaA2", "SigmaB2", "Tau0", "Trained", "require_digits"]
 
 Act = Annotated[
     str, typer.Argument(metavar="ACT", help="A name (gelu) or an expression in x; after -- if it begins with -.")
@@ -23,3 +25,14 @@ Trained = Annotated[str, typer.Option("--trained", metavar="a|aA|aAB", help="Par
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of every random number.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small sizes: seconds instead of minutes, wide intervals.")]
+
+
+def require_digits(digits: int) -> int:
+    """1 to 1000 significant digits.
+
+    Raises:
+        InputError: another number.
+    """
+    if not 1 <= digits <= 1000:
+        raise InputError(f"digits must be a whole number from 1 to 1000; got {digits}")
+    return digits
