@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from flint import arb
+from fuzz_certificate import certificate_faults
 from fuzz_texts import random_tau, random_text
 
 from equikernel.errors import EquikernelError
@@ -57,11 +58,7 @@ class Trial:
         rng = random.Random(f"{seed}/{kind}/{index}/certificate")  # noqa: S311 - trials, not secrets
         self.bits = rng.choice(ENGINE_BITS)
         self.certified = rng.random() < _CERTIFIED
-        self.network = (
-            rng.choice(("0.05", "0.2", "0.5", "0.9", "0.99", "1.5", "4")),
-            rng.choice(("0.8", "0.1", "1", "2", "1e-3")),
-            rng.choice(("1", "0.5", "2")),
-        )
+        self.generator = rng
 
 
 class _Refusals(AbstractContextManager["_Refusals"]):
@@ -118,6 +115,8 @@ def run_trial(trial: Trial, skip: frozenset[str], report: Reporter) -> dict[str,
             found[name] = values
             stages[name]["digits"] = _digits(values)
     disagreements += _compared(found)
+    if trial.certified:
+        disagreements += stage("certificate", lambda: certificate_faults(act, trial.generator)) or []
     return {"stages": stages, "disagreements": disagreements}
 
 
