@@ -80,9 +80,21 @@ def test_without_closed_forms_the_reason_is_given(run) -> None:
     assert "kappa2" in partly
 
 
+def test_parameters_stay_symbols() -> None:
+    a = sp.Symbol("a", positive=True)
+    found = derive("leaky_relu(x, a)", parameters={"a": a})
+    lambda1 = found.sympy["lambda1"].rhs
+    expected = symbol("sigma_b2") / (1 - symbol("sigma_a2") * (1 + a) ** 2 / 4)
+    assert sp.simplify(lambda1 - expected) == 0
+    assert found.activation == "leaky_relu(x, a)"
+    with pytest.raises(InputError, match="the parameter h has the name"):
+        derive("leaky_relu(x, h)", parameters={"h": sp.Symbol("h", positive=True)})
+
+
 def test_sensitivities(run) -> None:
     assert "D_q = V/(1 - h*sigma_a2)" in run("--sensitivities")
     text = run("--activation", "gelu", "--sensitivities")
+    assert "  d1_q = 0\n" in text
     assert "0.221606648199446" in text  # d lambda1/d sigma_a2 = sigma_b2 d1^2/(1 - sigma_a2 d1^2)^2, d1 = 1/2
     record = json.loads(run("--activation", "gelu", "--sensitivities", "--digits", "30", "--json"))
     value = record["sensitivities"]["sensitivities"]["lambda1"]["sigma_a2"]["value"]

@@ -25,6 +25,7 @@ from equikernel.theory.sensitivities import (
 __all__ = ["Sensitivities", "sensitivities"]
 
 _GUARD = 17  # working digits beyond those of the result; 15 digits then share the nodes of the solver's residual
+_SURE = 5  # digits beyond those of the result that errors are quoted for
 _SMALLEST = 1e-300  # bounds below it, of results with many digits, are reported as this
 
 
@@ -125,7 +126,8 @@ def _column(
     """The derivatives in one parameter; errors by moving each moment by its bound."""
     values = {name: m.value for name, m in moments.items()}
     centre = _slopes(values, parameters, parameter, q, solution.trained)
-    errors = {name: abs(slope) * 10 ** -(solution.digits + _GUARD - 2) for name, slope in centre.items()}
+    # the guard digits beyond these are left to the error of q, which the derivatives magnify
+    errors = {name: abs(slope) / 10 ** (solution.digits + _SURE) for name, slope in centre.items()}
     for moved, moment in moments.items():
         if moment.error:
             there = _slopes(values | {moved: moment.value + moment.error}, parameters, parameter, q, solution.trained)

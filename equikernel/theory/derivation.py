@@ -18,7 +18,7 @@ from equikernel.theory.equations import fixed_point_map, ntk_entry
 from equikernel.theory.expansion import CHI_I, CHI_J, Expansion, S, Term, kernel_terms, terms
 from equikernel.theory.models import require_trained
 
-__all__ = ["Derivation", "Step", "derive_explicit_layer", "derive_implicit", "solve_linear", "symbol"]
+__all__ = ["Derivation", "Step", "derive_explicit_layer", "derive_implicit", "equate", "solve_linear", "symbol"]
 
 _POSITIVE = ("sigma_a2", "sigma_b2", "tau")  # and tau0, tau2_1 ...
 _COMPARED = (S, CHI_I * CHI_J, S**2)
@@ -63,14 +63,15 @@ def _symbols(*names: str) -> list[sp.Symbol]:
     return [symbol(name) for name in names]
 
 
-def _equation(left: sp.Expr, right: sp.Expr) -> sp.Eq:
+def equate(left: sp.Expr, right: sp.Expr) -> sp.Eq:
+    """Left = right, left alone: SymPy would make a truth value of an equation that it can decide."""
     return sp.Eq(left, right, evaluate=False)
 
 
 def solve_linear(unknown: sp.Symbol, residual: sp.Expr) -> sp.Eq:
     """Unknown = ..., from an equation residual = 0 that is linear in it."""
     residual = sp.expand(residual)
-    return _equation(unknown, residual.coeff(unknown, 0) / -residual.coeff(unknown, 1))
+    return equate(unknown, residual.coeff(unknown, 0) / -residual.coeff(unknown, 1))
 
 
 def _coefficients(found: tuple[Term, ...]) -> dict[sp.Expr, sp.Expr]:
@@ -113,11 +114,11 @@ def _diagonal() -> Step:
         "Diagonal: `q_i = sigma_a2 V_c(q_i) + sigma_b2 |x_i|^2` with `q_i = tau^2 + alpha4 chi_i`, "
         "`|x_i|^2 = tau0^2 + chi_i` and `V_c(q_i) = V + h (q_i - tau^2)`, compared at orders 0 and 1 in `chi_i`.",
         {
-            "tau": _equation(tau**2, right.coeff(CHI_I, 0)),
-            "gamma2": _equation(gamma2, V),
+            "tau": equate(tau**2, right.coeff(CHI_I, 0)),
+            "gamma2": equate(gamma2, V),
             "alpha4": solve_linear(alpha4, right.coeff(CHI_I, 1) - alpha4),
         },
-        (_equation(alpha4, right.coeff(CHI_I, 1)),),
+        (equate(alpha4, right.coeff(CHI_I, 1)),),
     )
 
 
@@ -136,11 +137,11 @@ def _off_diagonal() -> Step:
         "Terms in `chi_i`, `chi_j` and their squares vanish, for `phi_c` is centred.",
         {
             "lambda1": solve_linear(lambda1, gain.subs(alpha1, linear) - lambda1),
-            "alpha1": _equation(alpha1, linear),
+            "alpha1": equate(alpha1, linear),
             "alpha2": solve_linear(alpha2, norms - alpha2),
             "alpha3": solve_linear(alpha3, square - alpha3),
         },
-        (_equation(lambda1, gain), *map(_equation, (alpha1, alpha2, alpha3), (linear, norms, square))),
+        (equate(lambda1, gain), *map(equate, (alpha1, alpha2, alpha3), (linear, norms, square))),
         _dropped(found),
     )
 
@@ -169,7 +170,7 @@ def _tangent_diagonal(trained: str) -> Step:
         "`O(p^(-1/2))`, and `s = tau0^2`. "
         "The multiple of the identity is what the diagonal has beyond the off-diagonal formula: "
         "`gamma2 - alpha1 tau0^2` for `G`, `kappa2 - beta1 tau0^2` for `K`.",
-        {"kappa2": _equation(kappa2, ntk_entry(V, v, tau0**2, a2, b2, trained))},
+        {"kappa2": equate(kappa2, ntk_entry(V, v, tau0**2, a2, b2, trained))},
     )
 
 
@@ -209,7 +210,7 @@ def derive_explicit_layer() -> Derivation:
 
 
 def _after(right: Mapping[str, sp.Expr]) -> dict[str, sp.Eq]:
-    return {name: _equation(symbol(f"{name}_next"), sp.expand(value)) for name, value in right.items()}
+    return {name: equate(symbol(f"{name}_next"), sp.expand(value)) for name, value in right.items()}
 
 
 def _slope(inner: Expansion) -> sp.Expr:

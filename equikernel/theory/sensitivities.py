@@ -23,7 +23,7 @@ from typing import Any
 
 import sympy as sp
 
-from equikernel.theory.derivation import derive_implicit, solve_linear, symbol
+from equikernel.theory.derivation import derive_implicit, equate, solve_linear, symbol
 from equikernel.theory.equations import (
     ImplicitNTK,
     fixed_point_map,
@@ -191,7 +191,7 @@ def _differentiated(results: Mapping[str, sp.Eq], parameter: sp.Symbol) -> dict[
     rates = {symbol(name): symbol(f"{name}_q") * q_rate for name in ("d1", "d2", "h", "v")}
     rates |= {symbol("V"): symbol("h") * q_rate, parameter: sp.S.One}
     equilibrium = solve_linear(q_rate, _total(results["tau"].rhs, rates) - q_rate)
-    table = {"q": equilibrium, "tau": sp.Eq(symbol("D_tau"), q_rate / (2 * symbol("tau")), evaluate=False)}
+    table = {"q": equilibrium, "tau": equate(symbol("D_tau"), q_rate / (2 * symbol("tau")))}
     for name, equation in results.items():
         if name == "tau":
             continue
@@ -199,7 +199,7 @@ def _differentiated(results: Mapping[str, sp.Eq], parameter: sp.Symbol) -> dict[
         numerator, denominator = sp.fraction(equation.rhs)
         content, gain = denominator.as_content_primitive()
         change = sp.expand(_total(numerator, rates) / content - equation.lhs * _total(gain, rates))
-        table[name] = sp.Eq(rate, change / gain, evaluate=False)
+        table[name] = equate(rate, change / gain)
         rates[equation.lhs] = rate
     return table
 

@@ -7,13 +7,13 @@ replaced by expressions in tau where such are given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
 
 from equikernel.errors import InputError
-from equikernel.theory.derivation import Derivation, Step, derive_explicit_layer, derive_implicit, symbol
+from equikernel.theory.derivation import Derivation, Step, derive_explicit_layer, derive_implicit, equate, symbol
 from equikernel.theory.equation_latex import (
     aligned,
     auxiliary_names,
@@ -24,7 +24,6 @@ from equikernel.theory.equation_latex import (
     plain,
     text_latex,
 )
-from equikernel.theory.equations import explicit_input
 from equikernel.theory.models import TRAINED
 from equikernel.theory.sensitivities import symbolic_sensitivities
 
@@ -54,7 +53,6 @@ _SLOPES = (
     "A prime (D_ in text) is the derivative in the parameter; `q = tau^2`, and the moments' own derivatives in `q` are "
     "`d1_q = E[phi''']/2`, `d2_q = E[phi'''']/2`, `h_q = E[(phi_c^2)'''']/4 - d2^2/2`, `v_q = E[(phi'^2)'']/2`."
 )
-_STATE = tuple(f.name for f in fields(explicit_input(0)))
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,16 @@ class SymbolicEquations:
         """The derivation, step by step."""
         return self.implicit.steps + self.layer.steps
 
+    @property
+    def moment_slopes(self) -> dict[str, sp.Eq]:
+        """The derivatives in q = tau^2 of the moments that have closed forms: d1_q, d2_q, h_q, v_q (that of V is h)."""
+        tau = symbol("tau")
+        return {
+            f"{name}_q": equate(symbol(f"{name}_q"), sp.factor_terms(sp.diff(equation.rhs, tau) / (2 * tau)))
+            for name, equation in self.moments.items()
+            if name != "V"
+        }
+
     def _sections(self, sensitivities: bool, *, narrow: bool = False) -> list[tuple[str, str, tuple[sp.Eq, ...]]]:
         """(title, remark, equations) of what is shown; ``narrow`` leaves closed forms out where they do not fit."""
         equations, recursion = self.equations, self.recursion
@@ -126,6 +134,8 @@ class SymbolicEquations:
             for k, (parameter, slopes) in enumerate(self.slopes.items()):
                 remark = _SLOPES if k == 0 else ""
                 sections.append((f"Derivatives in {parameter}", remark, tuple(slopes.values())))
+            if self.moments:
+                sections.append(("Derivatives of the moments in q", "", tuple(self.moment_slopes.values())))
         return sections
 
     def to_text(self, *, derivation: bool = False, sensitivities: bool = False) -> str:
@@ -172,6 +182,7 @@ class SymbolicEquations:
             "layers": self.layers,
             "note": self.note,
             "moments": _record(self.moments),
+            "moment_slopes": _record(self.moment_slopes),
             "equations": _record(self.equations),
             "recursion": _record(self.recursion),
             "unrolled": _record(self.unrolled),
@@ -244,9 +255,9 @@ def symbolic_equations(
         activation=activation,
         equations=_substituted(implicit.results, here),
         recursion=_substituted(layer.results, before),
-        unrolled=_unrolled(layer, layers, closed),
+        unrolled=unrolled(layers, closed),
         layers=layers,
-        moments={name: _equation(symbol(name), value) for name, value in closed.items()},
+        moments={name: equate(symbol(name), value) for name, value in closed.items()},
         slopes=symbolic_sensitivities(trained),
         note=note,
         implicit=implicit,
@@ -259,38 +270,7 @@ def _substituted(equations: Mapping[str, sp.Eq], values: Mapping[sp.Expr, sp.Exp
     known = dict(values)
     result = {}
     for name, equation in equations.items():
-        result[name] = _equation(equation.lhs, equation.rhs.xreplace(known))
+        result[name] = equate(equation.lhs, equation.rhs.xreplace(known))
         if result[name].rhs == 0:
             known[equation.lhs] = sp.S.Zero
     return result
-
-
-def _equation(left: sp.Expr, right: sp.Expr) -> sp.Eq:
-    return sp.Eq(left, right, evaluate=False)
-
-
-def _unrolled(layer: Derivation, layers: int, closed: Mapping[str, sp.Expr]) -> dict[str, sp.Eq]:
-    """The scales tau2_1, tau2_2, ... of the layers and the coefficients after the last one.
-
-    Powers of sums would fill pages: of the closed forms, the coefficients get those that are no sums in tau.
-    """
-    if not layers:
-        return {}
-    start = explicit_input(symbol("tau0") ** 2)
-    state = {name: sp.sympify(getattr(start, name)) for name in _STATE}
-    short = {name: value for name, value in closed.items() if not (value.is_Add and value.has(symbol("tau")))}
-    scales: dict[str, sp.Eq] = {}
-    known: dict[sp.Symbol, sp.Expr] = {}
-    for k in range(1, layers + 1):
-        below = {symbol("tau"): symbol("tau0") if k == 1 else sp.sqrt(symbol(f"tau2_{k - 1}"))}
-        V = closed.get("V", symbol(f"V_{k}")).xreplace(below)
-        scales[f"tau2_{k}"] = _equation(symbol(f"tau2_{k}"), V)
-        known |= {symbol(f"{name}_{k}"): value.xreplace(below) for name, value in short.items()}
-        values = {symbol(name): symbol(f"{name}_{k}") for name in MOMENTS}
-        values |= {symbol(f"{name}_prev"): value for name, value in state.items()}
-        for name, equation in layer.results.items():
-            # a result may use others of the same layer, which come before it
-            state[name] = values[equation.lhs] = sp.expand(equation.rhs.xreplace(values))
-    known |= {symbol(f"V_{k}"): symbol(f"tau2_{k}") for k in range(1, layers + 1)}
-    last = {f"{name}_{layers}": value.xreplace(known) for name, value in state.items() if name != "tau2"}
-    return scales | {name: _equation(symbol(name), value) for name, value in last.items()}
