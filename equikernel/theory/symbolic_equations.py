@@ -26,6 +26,7 @@ from equikernel.theory.equation_latex import (
 )
 from equikernel.theory.models import TRAINED
 from equikernel.theory.sensitivities import symbolic_sensitivities
+from equikernel.theory.unrolled import unrolled
 
 __all__ = ["MAX_LAYERS", "MOMENTS", "SymbolicEquations", "symbolic_equations"]
 
