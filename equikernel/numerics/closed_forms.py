@@ -35,6 +35,7 @@ from equikernel.theory.closed_forms import (
     im_erf,
     re_erf,
 )
+from equikernel.theory.closed_forms.atoms import atoms_of
 from equikernel.theory.closed_forms.combination import Combination, rational
 from equikernel.theory.multiprecision import mp_arithmetic
 
@@ -43,7 +44,8 @@ __all__ = ["CHECKED_AT", "VerifiedForms", "enclosure", "verified_closed_forms"]
 CHECKED_AT = (Fraction(1, 1000), Fraction(1, 10), Fraction(1), Fraction(10), Fraction(1000))
 _FEWEST_CHECKS = 2
 _CHECK_BITS = 40
-_OSCILLATION = 50  # cos(w x) with more than this many radians within a standard deviation is too costly for quadrature
+_OSCILLATION = 50  # phi^2 with more than this many radians within a standard deviation is too costly for quadrature,
+_GROWTH = 100  # and so is one that grows by more than exp of this, where its tails matter
 _EXTRA_BITS = (24, 128, 512, 2048, 8192)
 _NEGLIGIBLE = 1e-50  # a moment this close to zero that no precision tells from zero is reported with its error bound
 
@@ -168,13 +170,18 @@ def _sample_parameters(parameters: tuple[sp.Symbol, ...]) -> dict[sp.Symbol, sp.
     }
 
 
-def _reachable(forms: ClosedForms, values: Mapping[sp.Symbol, sp.Expr], tau: Fraction) -> bool:
-    """Whether quadrature can follow the oscillations of the integrands."""
-    rates = {step.atom.w for step in forms.integrals if step.atom.w != 0}
-    return all(abs(rate.xreplace(values).evalf(15)) * float(tau) <= _OSCILLATION for rate in rates)
+def _reachable(forms: ClosedForms, values: dict[sp.Symbol, sp.Expr], tau: Fraction) -> bool:
+    """Whether quadrature can follow the oscillations and the growth of phi^2."""
+    for (lower, upper), expr in forms.pieces:
+        for atom in atoms_of(expr):
+            a, w = (float(rate.xreplace(values)) * float(2 * tau) for rate in (atom.a, atom.w))
+            grows = atom.b == 0 and ((upper is None and a > _GROWTH) or (lower is None and a < -_GROWTH))
+            if grows or abs(w) > _OSCILLATION:
+                return False
+    return True
 
 
-def _check(forms: ClosedForms, phi: Activation, values: Mapping[sp.Symbol, sp.Expr], tau: Fraction) -> bool:
+def _check(forms: ClosedForms, phi: Activation, values: dict[sp.Symbol, sp.Expr], tau: Fraction) -> bool:
     """Compare all closed forms at one tau; False where there is no enclosure to compare with."""
     with precision(2 * _CHECK_BITS):
         ball = exact(tau)
@@ -184,7 +191,7 @@ def _check(forms: ClosedForms, phi: Activation, values: Mapping[sp.Symbol, sp.Ex
             return False
         wanted = dict(zip(RAW, truth.raw, strict=True)) | {"mean": truth.mean, **dict(truth.items())}
         for name, expr in forms.expressions.items():
-            found = enclosure(expr.xreplace(dict(values)), ball)
+            found = enclosure(expr.xreplace(values), ball)
             if wanted[name] is not None and not found.overlaps(wanted[name]):
                 raise AssertionError(
                     f"the closed form of {name} of {forms.expr} is {found.str(15)} at tau = {tau}, outside its "

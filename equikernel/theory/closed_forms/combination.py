@@ -8,9 +8,9 @@ operators of numbers, so that the formulas of ``theory.moments`` run on them.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache, reduce
-from operator import add
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -23,7 +23,7 @@ class OpenIntegral(sp.Symbol):  # type: ignore[misc]  # SymPy is untyped
 
 
 class Combination:
-    """The sum of ``coefficient * kernel`` over ``terms``; coefficients may be complex until ``real`` is called."""
+    """The sum of ``coefficient * kernel`` over ``terms``; a kernel may have the factor i, until ``real`` is called."""
 
     __slots__ = ("terms",)
 
@@ -38,19 +38,18 @@ class Combination:
 
     @classmethod
     def total(cls, parts: Iterable[Combination]) -> Combination:
-        """The sum of combinations."""
-        return reduce(add, parts, cls())
+        """The sum of combinations, each coefficient brought to lowest terms once."""
+        gathered: defaultdict[sp.Expr, list[sp.Expr]] = defaultdict(list)
+        for part in parts:
+            for kernel, c in part.terms.items():
+                gathered[kernel].append(c)
+        return cls({kernel: cs[0] if len(cs) == 1 else rational(sp.Add(*cs)) for kernel, cs in gathered.items()})
 
     def __bool__(self) -> bool:
         return bool(self.terms)
 
     def __add__(self, other: Combination) -> Combination:
-        if len(other.terms) > len(self.terms):
-            return other + self
-        terms = dict(self.terms)
-        for kernel, c in other.terms.items():
-            terms[kernel] = rational(terms[kernel] + c) if kernel in terms else c
-        return Combination(terms)
+        return Combination.total((self, other))
 
     def __neg__(self) -> Combination:
         return Combination({kernel: -c for kernel, c in self.terms.items()})
@@ -60,13 +59,8 @@ class Combination:
 
     def __mul__(self, other: Any) -> Combination:
         factor = other if isinstance(other, Combination) else Combination.of(other)
-        terms: dict[sp.Expr, sp.Expr] = {}
-        for kernel1, c1 in self.terms.items():
-            for kernel2, c2 in factor.terms.items():
-                c, kernel = _split(kernel1 * kernel2)
-                product = rational(c * c1 * c2)
-                terms[kernel] = rational(terms[kernel] + product) if kernel in terms else product
-        return Combination(terms)
+        products = ((_split(p * q), c1 * c2) for p, c1 in self.terms.items() for q, c2 in factor.terms.items())
+        return Combination.total(Combination({kernel: rational(c * c12)}) for (c, kernel), c12 in products)
 
     __rmul__ = __mul__
 
@@ -74,8 +68,8 @@ class Combination:
         return self * Combination.of(1 / sp.sympify(other))
 
     def real(self) -> Combination:
-        """The real part: kernels are real, coefficients lose their imaginary parts."""
-        return Combination({kernel: _real_part(c) for kernel, c in self.terms.items()})
+        """The real part: the terms without a factor i."""
+        return Combination({kernel: c for kernel, c in self.terms.items() if not kernel.has(sp.I)})
 
     def atoms(self, kind: type) -> set[sp.Basic]:
         """The sub-expressions of a kind in the kernels."""
@@ -133,8 +127,8 @@ def _split(product: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     exponents: list[sp.Expr] = []
     for factor in sp.Mul.make_args(product):
         base, exponent = factor.as_base_exp() if not isinstance(factor, sp.exp) else (factor, sp.S.One)
-        if factor == sp.I:  # whose base is -1, with exponent 1/2
-            coefficient.append(factor)
+        if factor == sp.I:  # in kernels, because factoring over the Gaussian rationals is slow
+            kernel.append(factor)
         elif isinstance(factor, sp.exp):
             exponents.append(factor.args[0])
         elif exponent.is_Integer:
@@ -153,14 +147,6 @@ def _is_rational(base: sp.Expr) -> bool:
     if isinstance(base, OpenIntegral):
         return False
     return bool(base.is_Rational or base.is_Symbol or base == sp.pi or (base.is_Add and not base.has(sp.Function)))
-
-
-@lru_cache(maxsize=4096)
-def _real_part(coefficient: sp.Expr) -> sp.Expr:
-    if not coefficient.has(sp.I):
-        return coefficient
-    conjugate = coefficient.xreplace({sp.I: -sp.I})
-    return rational(sp.expand((coefficient + conjugate) / 2))
 
 
 def _squares(product: sp.Expr) -> sp.Expr:

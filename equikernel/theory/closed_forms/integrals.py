@@ -120,9 +120,9 @@ def _by_parts(atom: Atom) -> list[tuple[Combination, Atom]]:
     n, v = atom.n, rational(TAU**2 / _spread(atom))
     lower = atom._replace(n=n - 1)
     terms: list[tuple[Combination, Atom]] = []
-    rate = atom.a + sp.I * atom.w
-    if rate != 0:
-        terms.append((Combination.of(rational(rate * v)), lower))
+    rate = Combination.of(rational(atom.a * v)) + Combination.of(rational(atom.w * v) * sp.I)
+    if rate:
+        terms.append((rate, lower))
     if n > 1:
         terms.append((Combination.of((n - 1) * v), atom._replace(n=n - 2)))
     for j, (alpha, beta) in enumerate(atom.erfs):
