@@ -13,7 +13,7 @@ from flint import acb, arb
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.balls.functions import BallFunction, BallPiece
 from equikernel.numerics.balls.integrands import SHAPES, raw_terms
-from equikernel.numerics.balls.tails import Cut, cut_integrals
+from equikernel.numerics.balls.tails import Cut, cut_integrals, growth_rate
 
 __all__ = ["Problem", "RawBalls", "Segment", "end_slack", "moment_problem", "segments"]
 
@@ -131,15 +131,15 @@ def moment_problem(function: BallFunction, tau: arb, bits: int, wanted: Iterable
 def _survey(function: BallFunction, tau: arb, cut: Cut) -> tuple[tuple[arb, ...], tuple[arb, ...]]:
     """About E|f_i| and E|f_i| (xi^2 + 3), by sampling; sizes are 1 where all samples vanish.
 
-    The largest of several rules: points spread evenly over the cut, and points that crowd towards 0 and breakpoints.
+    The largest of several rules: points spread evenly over the cut, points that crowd towards 0, breakpoints and peaks.
     """
     with precision(_SURVEY_BITS):
         best = [[arb(0)] * len(SHAPES), [arb(0)] * len(SHAPES)]
         ends = [end for piece in function.pieces[:-1] if (end := piece.ends()[1]) is not None]
         norm = 1 / (tau * (2 * arb.pi()).sqrt())
         small = 0.001 * min(float(tau), 1.0)
-        centres = [0.0, *(float(end.mid()) for end in ends)]
-        for points in (_even(cut), *(_crowded(cut, centre, small) for centre in centres)):
+        centres = [(0.0, small), *((float(end.mid()), small) for end in ends), *_peaks(function, float(tau), cut)]
+        for points in (_even(cut), *(_crowded(cut, centre, width) for centre, width in centres)):
             sums = [[arb(0)] * len(SHAPES), [arb(0)] * len(SHAPES)]
             for y, width in points:
                 piece = function.pieces[sum(1 for end in ends if not y < end)]
@@ -151,6 +151,15 @@ def _survey(function: BallFunction, tau: arb, cut: Cut) -> tuple[tuple[arb, ...]
             best = [[max(a, b) for a, b in zip(kept, new, strict=True)] for kept, new in zip(best, sums, strict=True)]
         sizes = tuple(s.mid() if s > 0 else arb(1) for s in best[0])
         return sizes, tuple(s.mid() for s in best[1])
+
+
+def _peaks(function: BallFunction, tau: float, cut: Cut) -> Iterator[tuple[float, float]]:
+    """Where an exponential phi or its square meets the weight: e^(j c y - y^2/(2 tau^2)) peaks at j c tau^2."""
+    for side, end in ((-1, cut.left), (1, cut.right)):
+        for j in (1, 2):
+            peak = j * growth_rate(function, side) * tau * tau
+            if 0 < peak < float(end):
+                yield side * peak, 0.1 * tau
 
 
 def _even(cut: Cut) -> Iterator[tuple[arb, float]]:

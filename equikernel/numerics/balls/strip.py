@@ -31,10 +31,10 @@ _MATTERS = 0.1
 Terms = Callable[[acb], Sequence[acb]]
 
 
-def is_analytic(piece: BallPiece, change: Map, low: float, high: float, height: float) -> bool:
-    """Whether phi(y(t)) and phi'(y(t)) are proved analytic on [low, high] x [0, height]."""
+def is_analytic(piece: BallPiece, change: Map, low: float, high: float, height: float, limit: int = _MAX_BOXES) -> bool:
+    """Whether phi(y(t)) and phi'(y(t)) are proved analytic on [low, high] x [0, height], by ``limit`` boxes at most."""
     boxes = [(low, high, 0.0, height)]
-    for _ in range(_MAX_BOXES):
+    for _ in range(limit):
         if not boxes:
             return True
         a, b, c, d = boxes.pop()

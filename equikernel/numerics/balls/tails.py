@@ -23,7 +23,7 @@ from equikernel.numerics.balls.envelope import Envelope
 from equikernel.numerics.balls.functions import BallFunction
 from equikernel.numerics.balls.integrands import Shape
 
-__all__ = ["Cut", "cut_integrals"]
+__all__ = ["Cut", "cut_integrals", "growth_rate"]
 
 _TAIL_BITS = 64  # a bound needs no more
 _STARTS = (1.0, 8.0, 64.0, 512.0)  # beyond the breakpoints: some bounds hold for large |y| only
@@ -77,6 +77,11 @@ def _growth(function: BallFunction, side: int) -> _Growth:
         f"no growth bound for {function.activation.name} at infinity, so its Gaussian tails cannot be bounded"
         + (f": {refusal}" if refusal else "")
     )
+
+
+def growth_rate(function: BallFunction, side: int) -> float:
+    """The c in |phi| <= C (1 + |y|)^k e^(c |y|) on one side."""
+    return float(_growth(function, side).phi.c)
 
 
 def _bound(growth: _Growth, shape: Shape, tau: arb, cut: arb) -> arb:

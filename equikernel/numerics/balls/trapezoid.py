@@ -8,7 +8,6 @@ step follows from the proved size of the integrands on the edge of the strip.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,11 +27,12 @@ _PROOF_BITS = 64
 _LOG2 = math.log(2)
 _NODES = 20_000
 _NODES_PER_BIT = 10
-_HEIGHTS = (0.96, 0.88, 0.75, 0.6, 0.45, 0.3, 0.2, 0.12, 0.07, 0.03, 0.01)
+_HEIGHTS = (0.96, 0.88, 0.75, 0.55, 0.35, 0.2, 0.1, 0.04, 0.01)
 _FRACTIONS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.2)
 _SAMPLES = 24
 _PLANNED = (64, 512, 4096)  # bits for which scale and height are searched
 _SCALES = 8  # steps of a factor 4 tried at most
+_SEARCH_BOXES = 1_200
 _EXTENSIONS = 5
 _SIDE_BOXES = 40
 _LEAST_RATIO = 1000  # so that the step is at most about the height of the strip
@@ -132,7 +132,7 @@ class _Edge:
         if end is None:
             if reached >= problem.cut.right or -reached >= problem.cut.left:
                 return [arb(0)] * len(problem.needed)
-            raise UncertifiedError(f"the nodes stop at {reached.str(6)}, before the tails begin")
+            raise _refusal(problem, f"is only reached to {reached.str(6)}, before its tails begin")
         values = problem.terms(self.segment.piece, acb(hull(end, reached)), analytic=False)
         return [abs(values[i]).abs_upper() * abs(end - reached) / problem.sizes[i] for i in problem.needed]
 
@@ -246,21 +246,24 @@ def _plan(function: BallFunction, index: int, log_tau: int, bits: int) -> _Plan:
         segment = _segments(function)[index]
         best = _best_height(problem, segment, min(2.0**log_tau, 1.0), bits)
         if not (segment.lower is not None and segment.upper is not None):
-            start = best
             for factor in (4.0, 0.25):
-                for plan in _moving(problem, segment, start.scale, factor, bits):
-                    if plan.nodes >= best.nodes < math.inf:
-                        break
-                    best = plan
-                if best.nodes < start.nodes:
-                    break
+                found = _best_scale(problem, segment, best, factor, bits)
+                if found.nodes < best.nodes:
+                    return found
         return best
 
 
-def _moving(problem: Problem, segment: Segment, scale: float, factor: float, bits: int) -> Iterator[_Plan]:
+def _best_scale(problem: Problem, segment: Segment, start: _Plan, factor: float, bits: int) -> _Plan:
+    """The best plan in one direction from a first scale, as long as they get better."""
+    best = start
+    scale = start.scale
     for _ in range(_SCALES):
         scale *= factor
-        yield _best_height(problem, segment, scale, bits)
+        plan = _best_height(problem, segment, scale, bits)
+        if plan.nodes >= best.nodes < math.inf or (factor > 1 and plan.nodes == math.inf):
+            break
+        best = plan
+    return best
 
 
 def _best_height(problem: Problem, segment: Segment, scale: float, bits: int) -> _Plan:
@@ -268,7 +271,7 @@ def _best_height(problem: Problem, segment: Segment, scale: float, bits: int) ->
     edge = _Edge(problem, segment, change)
     low, high = change.reach(edge.far(bits), -bits * _LOG2)
     heights = (change.strip * h for h in _HEIGHTS)
-    tallest = next((h for h in heights if is_analytic(segment.piece, change, -low, high, h)), None)
+    tallest = next((h for h in heights if is_analytic(segment.piece, change, -low, high, h, _SEARCH_BOXES)), None)
     best = _Plan(scale, 0.0, math.inf)
     for height in (tallest * f for f in _FRACTIONS) if tallest is not None else ():
         largest = arb(0)
