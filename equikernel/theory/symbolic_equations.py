@@ -119,7 +119,8 @@ class SymbolicEquations:
         sections = []
         scope = f"NTK coefficients are for trained {self.trained}."
         if self.activation is not None:
-            scope = f"Activation: {self.activation}. {self.note} {scope}".replace("  ", " ")
+            given = f"Activation: {self.activation}. {self.note} ".replace("`", "'")
+            scope = f"{given.rstrip()} {scope}"
         if self.moments:
             sections.append(("Closed forms of the moments", scope, tuple(self.moments.values())))
         remark = _ENTRIES if self.moments else f"{scope} {_ENTRIES}"
