@@ -31,7 +31,8 @@ from fuzz_trial import STAGES, Trial, run_trial
 
 from equikernel.validation.store import write_text
 
-_WALL_FACTOR = 10.0  # a stage may wait that much longer than its CPU limit when the machine is busy
+_LONGER = {"certificate": 5.0}  # a certificate, two checks of it, a scan and a solve: five times the limit
+_WALL_FACTOR = 25.0  # a stage may wait that much longer than its CPU limit when the machine is busy
 _GRACE = 30.0
 _MEMORY = 6 * 2**30
 _OUTCOMES = ("agreed", "refused", "disagreed", "crashed", "hung")
@@ -48,7 +49,9 @@ def _serve(connection: Connection, seed: int, limit: float) -> None:
     def report(stage: str) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         spent = used.ru_utime + used.ru_stime
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(spent + limit), resource.RLIM_INFINITY))
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (math.ceil(spent + limit * _LONGER.get(stage, 1.0)), resource.RLIM_INFINITY)
+        )
         connection.send(("stage", stage))
 
     while True:

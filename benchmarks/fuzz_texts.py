@@ -189,5 +189,7 @@ class _Breakpoints:
 
     def _leaf(self) -> str:
         scale = self.rng.choice(("", "2*", "-", "0.3*"))
-        inner = self.rng.choice(("x", "x", "tanh(x)", "gelu(x)", "x + 0.5*sin(x)", "x**2", "softplus(x)", "erf(x)", "silu(x)"))
+        inner = self.rng.choice(
+            ("x", "x", "tanh(x)", "gelu(x)", "x + 0.5*sin(x)", "x**2", "softplus(x)", "erf(x)", "silu(x)")
+        )
         return f"{scale}{inner}"
