@@ -104,7 +104,7 @@ def test_sensitivities(run) -> None:
 
 @pytest.mark.parametrize("name", [None, "selu", "gelu", "x*tanh(log(1+exp(x)))"])
 def test_latex_compiles(run, name: str | None, tmp_path: Path) -> None:
-    given = [] if name is None else ["--activation", name]
+    given = [] if name is None else ["--activation", name, "--digits", "20"]
     text = run(*given, "--derivation", "--sensitivities", "--layers", "2", "--latex")
     assert text.startswith(r"\documentclass{article}")
     assert text.count("{") == text.count("}")

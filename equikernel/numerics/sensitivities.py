@@ -68,22 +68,23 @@ class Sensitivities:
         }
 
     def to_latex(self) -> str:
-        """A table: a row a coefficient, a column a parameter."""
+        """A table: a row a coefficient, a column a parameter; to 15 digits, so that it fits a page."""
         head = " & ".join(rf"$\partial/\partial {symbol_latex(p)}$" for p in PARAMETERS)
         rows = [
-            " & ".join([f"${symbol_latex(name)}$", *(self.shown(name, p) for p in PARAMETERS)]) + r" \\"
+            " & ".join([f"${symbol_latex(name)}$", *(self.shown(name, p, FLOAT64_DIGITS) for p in PARAMETERS)]) + r" \\"
             for name in self.table
         ]
         lines = [r"\begin{tabular}{llll}", r"\hline", rf" & {head} \\", r"\hline", *rows, r"\hline"]
         return "\n".join([*lines, r"\end{tabular}"])
 
-    def shown(self, name: str, parameter: str) -> str:
-        """A derivative as text, 0 where it cannot be told from zero."""
+    def shown(self, name: str, parameter: str, most: int = MAX_DIGITS) -> str:
+        """A derivative as text with ``most`` digits at most, 0 where it cannot be told from zero."""
         d = self.table[name][parameter]
         if abs(d.value) <= d.error:
             return "0"
-        number = format_number(d.value, self.solution.digits)
-        return number if isinstance(number, str) else f"{number:.{self.solution.digits}g}"
+        digits = min(most, self.solution.digits)
+        number = format_number(d.value, digits)
+        return number if isinstance(number, str) else f"{number:.{digits}g}"
 
 
 def sensitivities(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA") -> Sensitivities:
