@@ -26,6 +26,7 @@ __all__ = [
 
 FLOAT64_DIGITS = 15
 TARGET_FLOAT64 = 1e-13
+_TINIEST = 5e-324  # what a number below the floats is rounded by
 _ESCALATED = 17  # digits enclosed where float64 misses its target
 _ESCALATIONS = (32, 64)
 _DEAREST_LEVEL = 9  # of the float64 rule: beyond, many digits would take minutes, and absolute accuracy must do
@@ -100,7 +101,8 @@ def _rounded(moments: Moments) -> Moments:
     """Multiprecision moments as floats."""
 
     def rounded(m: Moment) -> Moment:
-        return Moment(float(m.value), float(m.error) + abs(float(m.value)) * 2.0**-53, m.provenance)
+        error = float(m.error) + abs(float(m.value)) * 2.0**-53
+        return Moment(float(m.value), error if m.error == 0 else max(error, _TINIEST), m.provenance)
 
     return Moments(
         activation=moments.activation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -24,6 +25,7 @@ from equikernel.theory.roots import Breakpoint, compiled
 __all__ = ["Activation", "Growth", "activation", "exact_expression", "registry_names"]
 
 _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
+_STEEP_DIGITS = 900
 _PARITY_DIGITS = 340  # above the grammar's smallest literal, 1e-300
 
 
@@ -119,7 +121,7 @@ class Activation:
     @cached_property
     def has_square_integrable_derivative(self) -> bool:
         """Whether E[phi'(tau xi)^2] is finite: no jumps, and |phi'| below |x - b|^(-1/2) near a breakpoint b."""
-        return not self.jumps and not any(self._steep(k) for k in range(len(self.breakpoints)))
+        return not self.jumps and not (self.has_algebraic_breakpoints and self._is_steep)
 
     @cached_property
     def has_algebraic_breakpoints(self) -> bool:
@@ -133,21 +135,24 @@ class Activation:
                         return True
         return False
 
-    def _steep(self, k: int) -> bool:
-        arithmetic = mp_arithmetic(160)
+    @property
+    def _is_steep(self) -> bool:
+        """Whether |phi'| grows like |x - b|^(-1/2) or faster towards a breakpoint b, by its growth over 400 decades."""
+        arithmetic = mp_arithmetic(_STEEP_DIGITS)
         c = arithmetic.context
-        point = self.breakpoints[k].value(arithmetic)
-        for program, side in ((self.derivative_program.programs[k], -1), (self.derivative_program.programs[k + 1], 1)):
-            sizes = [abs(program.run(arithmetic, point + side * c.mpf(10) ** -e)) for e in (40, 80)]
-            if min(sizes) > 0 and c.log10(sizes[1] / sizes[0]) / 40 > 0.499:
-                return True
+        slopes = self.derivative_program.programs
+        for k, at in enumerate(self.breakpoints):
+            point = at.value(arithmetic)
+            for program, side in ((slopes[k], -1), (slopes[k + 1], 1)):
+                sizes = [abs(program.run(arithmetic, point + side * c.mpf(10) ** -e)) for e in (400, 800)]
+                if min(sizes) > 0 and c.log10(sizes[1] / sizes[0]) / 400 > 0.5 - 1e-6:
+                    return True
         return False
 
     @cached_property
     def parity(self) -> str | None:
         """Even or odd, decided on the expressions, or numerically to 340 digits when they do not simplify."""
-        points = [float(b) for b in self.breakpoints]
-        if any(abs(a + b) > 1e-12 * max(1.0, abs(a)) for a, b in zip(points, reversed(points), strict=True)):
+        if not self._mirrored:
             return None
         for name, sign in (("even", 1), ("odd", -1)):
             if all(
@@ -167,19 +172,27 @@ class Activation:
         """Whether phi - c is odd for some c, as for the sigmoid: then phi_c is odd, whatever the scale."""
         if self.parity == "odd":
             return True
-        points = [float(b) for b in self.breakpoints]
-        if any(abs(a + b) > 1e-12 * max(1.0, abs(a)) for a, b in zip(points, reversed(points), strict=True)):
+        if not self._mirrored:
             return False
         sums = [left + right for left, right in self._sides()]
         scale = max(max(abs(left), abs(right)) for left, right in self._sides())
         return bool(max(abs(s - sums[0]) for s in sums) <= scale * _parity_tolerance())
 
+    @cached_property
+    def _mirrored(self) -> bool:
+        """Whether the breakpoints lie symmetrically about 0, to 340 digits."""
+        points = [b.value(mp_arithmetic(_PARITY_DIGITS)) for b in self.breakpoints]
+        pairs = zip(points, reversed(points), strict=True)
+        return all(abs(a + b) <= _parity_tolerance() * max(1, abs(a)) for a, b in pairs)
+
     def _sides(self) -> list[tuple[Any, Any]]:
-        """(phi(-x), phi(x)) to 340 digits at two dozen irrational points."""
+        """(phi(-x), phi(x)) to 340 digits at irrational points inside every piece of the right half-line."""
         arithmetic = mp_arithmetic(_PARITY_DIGITS)
         c = arithmetic.context
-        points = [c.sqrt(k) * c.mpf("0.37") for k in range(1, 25)]
-        return [(self.program.run(arithmetic, -x), self.program.run(arithmetic, x)) for x in points]
+        ends = [c.zero, *(p for b in self.breakpoints if (p := b.value(arithmetic)) > 0)]
+        inside = [a + (b - a) * c.sqrt(k) / 5 for a, b in itertools.pairwise(ends) for k in range(1, 25, 2)]
+        outside = [ends[-1] + c.sqrt(k) * c.mpf("0.37") for k in range(1, 25)]
+        return [(self.program.run(arithmetic, -x), self.program.run(arithmetic, x)) for x in (*inside, *outside)]
 
     def function(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
         """Phi as a function: "numpy" (float64, vectorised), "mpmath" (``digits=50``) or "torch".

@@ -29,12 +29,18 @@ __all__ = [
     "partition",
     "sample_point",
     "smooth_pieces",
+    "switch_factors",
     "switch_functions",
+    "switch_points",
     "value_at",
 ]
 
 _SWITCHES = (sp.Abs, sp.sign, sp.Heaviside, sp.Max, sp.Min, sp.Piecewise)
 _ZERO = mpmath.mpf(10) ** -45  # at 60 digits, smaller values at a computed breakpoint are zero
+# where these functions have poles, those have zeros
+_POLES: dict[type, type] = {sp.tan: sp.cos, sp.sec: sp.cos, sp.cot: sp.sin, sp.csc: sp.sin}
+_POLES |= {sp.coth: sp.sinh, sp.csch: sp.sinh}
+_SAME_DIGITS = 400  # breakpoints that agree to so many digits are the same
 _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
 
 
@@ -108,9 +114,14 @@ def smooth_pieces(expr: sp.Expr) -> tuple[Piece, ...]:
 
 def partition(expr: sp.Expr) -> tuple[tuple[Breakpoint | None, Breakpoint | None], ...]:
     """The open intervals on which every switch of the expression keeps its branch, from left to right."""
-    points = _sorted_unique(itertools.chain.from_iterable(_switch_points(f) for f in switch_functions(expr)))
-    edges: list[Breakpoint | None] = [None, *points, None]
+    edges: list[Breakpoint | None] = [None, *_sorted_unique(switch_points(expr)), None]
     return tuple(itertools.pairwise(edges))
+
+
+def switch_points(expr: sp.Expr) -> Iterator[Breakpoint]:
+    """Where a switch of the expression may change its branch, in no order, and some more than once."""
+    for function in switch_functions(expr):
+        yield from _switch_points(function)
 
 
 def value_at(expr: sp.Expr, at: Breakpoint) -> Callable[[MpArithmetic], Any]:
@@ -138,10 +149,6 @@ def check_domain(piece: Piece) -> None:
                 f"the activation is undefined or unbounded next to x = {end.to_sympy()}, where it reads {piece.expr}; "
                 "an activation must have finite one-sided limits (write a removable singularity out with where)"
             ) from None
-
-
-_POLES: dict[type, type] = {sp.tan: sp.cos, sp.sec: sp.cos, sp.cot: sp.sin, sp.csc: sp.sin}
-_POLES |= {sp.coth: sp.sinh, sp.csch: sp.sinh}
 
 
 def _check_node(node: sp.Expr, piece: Piece) -> None:
@@ -180,18 +187,31 @@ def switch_functions(expr: sp.Expr) -> Iterator[sp.Expr]:
         yield from _switch_functions(node)
 
 
-def _switch_points(function: sp.Expr) -> Iterator[Breakpoint]:
-    if not function.has(*_SWITCHES):
-        yield from real_zeros(function)
-        return
+def switch_factors(function: sp.Expr) -> Iterator[tuple[Piece, sp.Expr]]:
+    """Smooth expressions, and the pieces they belong to, among whose zeros are all sign changes of a switch function.
+
+    A function changes sign at its zeros, at its poles, and where its own switches jump.
+    """
     for piece in smooth_pieces(function):
         if piece.expr.has(X):
-            for zero in real_zeros(piece.expr):
-                if piece.contains(zero.value(mp_arithmetic(40))):
-                    yield zero
-        # the pieces of the switch function itself may jump across zero
-        if piece.upper is not None:
-            yield piece.upper
+            yield piece, piece.expr
+            for node in sp.preorder_traversal(piece.expr):
+                if node.is_Pow and node.exp.is_negative and node.base.has(X):
+                    yield piece, node.base
+                elif type(node) in _POLES and node.has(X):
+                    yield piece, _POLES[type(node)](node.args[0])
+
+
+def _switch_points(function: sp.Expr) -> Iterator[Breakpoint]:
+    for piece, factor in switch_factors(function):
+        for zero in real_zeros(factor):
+            if piece.contains(zero.value(mp_arithmetic(40))):
+                yield zero
+    # the pieces of the switch function itself may jump across zero
+    if function.has(*_SWITCHES):
+        for piece in smooth_pieces(function):
+            if piece.upper is not None:
+                yield piece.upper
 
 
 def _switch_functions(node: Any) -> list[sp.Expr]:
@@ -212,11 +232,29 @@ def _sorted_unique(points: Iterator[Breakpoint]) -> list[Breakpoint]:
     pairs: list[tuple[Any, Breakpoint]] = [(p.value(arithmetic), p) for p in points]
     for value, point in sorted(pairs, key=lambda pair: pair[0]):
         if unique and abs(value - unique[-1][0]) <= _ZERO * max(1, abs(value)):
+            _require_equal(unique[-1][1], point)
             if unique[-1][1].exact is None and point.exact is not None:
                 unique[-1] = (value, point)
             continue
         unique.append((value, point))
     return [point for _, point in unique]
+
+
+def _require_equal(a: Breakpoint, b: Breakpoint) -> None:
+    """Refuse two breakpoints that differ, but so little that the piece between them would be lost.
+
+    Raises:
+        ActivationError: names them.
+    """
+    if a == b or (a.exact is not None and a.exact == b.exact):
+        return
+    arithmetic = mp_arithmetic(_SAME_DIGITS)
+    first, second = a.value(arithmetic), b.value(arithmetic)
+    if abs(first - second) > arithmetic.context.mpf(10) ** (20 - _SAME_DIGITS) * max(1, abs(first)):
+        raise ActivationError(
+            f"two breakpoints near x = {mpmath.nstr(first, 6)} are {mpmath.nstr(abs(first - second), 3)} apart; "
+            "breakpoints must be equal, or differ by more than 1e-45: make them so"
+        )
 
 
 def sample_point(lower: Breakpoint | None, upper: Breakpoint | None) -> Any:

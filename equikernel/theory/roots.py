@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import mpmath
@@ -105,6 +105,7 @@ def compiled(expr: sp.Expr) -> Program:
     return compile_expression(expr)
 
 
+@lru_cache(maxsize=1024)
 def real_zeros(expr: sp.Expr) -> tuple[Breakpoint, ...]:
     """Points where the smooth expression changes sign (and, for polynomials, every real zero), in increasing order.
 
@@ -201,7 +202,7 @@ def _zeros(expr: sp.Expr) -> Iterator[Breakpoint]:
             yield from _scanned_zeros(factor)
         elif polynomial.degree() == 1:
             a, b = polynomial.all_coeffs()
-            yield Breakpoint(sp.simplify(-b / a))
+            yield Breakpoint(-b / a)  # not simplified: SymPy simplifies atanh(1 - 1e-45) to 0
         else:
             yield from _rational_polynomial_zeros(polynomial)
 
@@ -240,8 +241,7 @@ def _peel(expr: sp.Expr) -> list[sp.Expr] | None:
     target = -offset / scale
     if type(core) in _INVERSES:
         inverse, low, high = _INVERSES[type(core)]
-        value = sympy_to_mpf(target, mp_arithmetic(40))
-        if not sympy_to_mpf(low, mp_arithmetic(40)) < value < sympy_to_mpf(high, mp_arithmetic(40)):
+        if not (_below(low, target) and _below(target, high)):
             return []
         return [core.args[0] - inverse(target)]
     if core.is_Pow and core.exp.is_Integer and core.exp > 1 and core.base.has(X) and core.base != X:
@@ -253,6 +253,25 @@ def _peel(expr: sp.Expr) -> list[sp.Expr] | None:
         root = sp.root(target, core.exp)
         return [core.base - root, core.base + root]
     return None
+
+
+def _below(a: sp.Expr, b: sp.Expr) -> bool:
+    """Whether a < b; constants that agree to 380 digits are equal.
+
+    Raises:
+        ActivationError: they differ by less than 1e-20, so that an inverse function there has no digits left.
+    """
+    if -sp.oo in (a, b) or sp.oo in (a, b):
+        return bool(a < b)
+    gap = sympy_to_mpf(b - a, mp_arithmetic(400))
+    if 0 in (a, b):
+        return bool(gap > 0)
+    if mpmath.mpf(10) ** -380 < abs(gap) < mpmath.mpf(10) ** -20:
+        raise ActivationError(
+            f"a branch depends on whether a function that saturates at {a if a.is_Integer else b} has passed a number "
+            "within 1e-20 of that; move the threshold, or write the condition on x itself"
+        )
+    return bool(gap >= mpmath.mpf(10) ** -20)
 
 
 def _scan(program: Program) -> Iterator[tuple[Any, Any]]:

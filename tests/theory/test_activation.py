@@ -224,3 +224,49 @@ def test_unknown_arithmetic():
 )
 def test_odd_up_to_a_constant(spec, holds):
     assert activation(spec).odd_up_to_constant is holds
+
+
+def test_parity_looks_at_every_piece() -> None:
+    """Odd about 1 by its outer pieces only; the inner one alone is constant, and so even."""
+    act = activation("1 + where(x > 2, x/2 - 1, 0) + where(x < -2, x/2 + 1, 0)")
+    assert act.parity is None
+    assert act.odd_up_to_constant
+    nearly = activation("where(x > 1 or x < -1.00000000000000000001, x, 0)")
+    assert nearly.parity is None
+
+
+@pytest.mark.parametrize(
+    "text", ["where(1/(x-1) > 0, x, 2*x)", "where((x+2)/(x-1) > 0, x, 2*x)", "x + heaviside(x/(x**2-2))"]
+)
+def test_a_switch_that_changes_sign_at_a_pole_is_noticed(text: str) -> None:
+    """At the pole the branch is undefined, and that is said; without the pole as a breakpoint, a branch was lost."""
+    with pytest.raises(ActivationError, match="undefined at x"):
+        activation(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x + where(x > 0 and x < 1e-50, 1e60, 0)",
+        "where(tanh(x) < 1 - 1e-45, x, 1000*x)",
+        "where(erf(x) < 1 - 1e-45, x, 1000*x)",
+    ],
+)
+def test_breakpoints_too_fine_for_the_digits_are_refused(text: str) -> None:
+    with pytest.raises(ActivationError):
+        activation(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "finite"),
+    [
+        ("sqrt(abs(x) + 1e-100)", True),
+        ("abs(x)**0.5005", True),
+        ("abs(x)**0.5", False),
+        ("abs(x)**0.4999", False),
+        ("1e-60*sqrt(abs(x)) + x", False),
+        ("relu(x)", True),
+    ],
+)
+def test_square_integrability_of_the_derivative_is_read_off_its_growth(text: str, finite: bool) -> None:
+    assert activation(text).has_square_integrable_derivative is finite

@@ -23,7 +23,14 @@ from equikernel.numerics.balls.context import constant, hull, precision
 from equikernel.numerics.balls.envelope import Envelope, EnvelopeArithmetic
 from equikernel.theory.activation import Activation
 from equikernel.theory.multiprecision import mp_arithmetic
-from equikernel.theory.piecewise import Resolver, partition, sample_point, smooth_pieces, switch_functions
+from equikernel.theory.piecewise import (
+    Resolver,
+    partition,
+    sample_point,
+    switch_factors,
+    switch_functions,
+    switch_points,
+)
 from equikernel.theory.program import Program, X
 from equikernel.theory.roots import Breakpoint, compiled, real_zeros, scanned_factors
 
@@ -205,6 +212,7 @@ def _prove_pieces(activation: Activation) -> None:
     expr = activation.expr
     for factor in _scanned(expr):
         _prove_zeros(factor)
+    _prove_distinct(list(switch_points(expr)))
     for lower, upper in partition(expr):
         point = sample_point(lower, upper)
         resolved = _CertainResolver(point).expression(expr)
@@ -213,12 +221,28 @@ def _prove_pieces(activation: Activation) -> None:
             raise UncertifiedError(f"the branch of {activation.name} near x = {float(point):.6g} cannot be proved")
 
 
+def _prove_distinct(points: list[Breakpoint]) -> None:
+    """Show that breakpoints that were taken for one are equal.
+
+    Raises:
+        UncertifiedError: two can neither be told apart nor shown to be equal.
+    """
+    balls = [(breakpoint_ball(point), point) for point in dict.fromkeys(points)]
+    for (a, first), (b, second) in itertools.combinations(balls, 2):
+        if not a.overlaps(b):
+            continue
+        if first.exact is None or second.exact is None or sp.expand(first.exact - second.exact) != 0:
+            raise UncertifiedError(
+                f"two breakpoints near x = {a.mid().str(8, radius=False)} can neither be told apart nor be shown to be "
+                "equal; write the switches so that they share an expression"
+            )
+
+
 def _scanned(expr: sp.Expr) -> Iterator[sp.Expr]:
     """The factors of switch functions whose zeros were found by a scan."""
     for function in switch_functions(expr):
-        for piece in smooth_pieces(function):
-            if piece.expr.has(X):
-                yield from scanned_factors(piece.expr)
+        for _, factor in switch_factors(function):
+            yield from scanned_factors(factor)
 
 
 def _prove_zeros(factor: sp.Expr) -> None:
