@@ -102,7 +102,7 @@ class Branch:
     def _difference(self, q: arb, x: arb) -> arb:
         """W - (q - c) x = W(m) - (m - c) x + (h - x)(q - m) over a ball of q with the middle m."""
         middle = q.mid()
-        W, h = self._denominator(middle)
+        W, _ = self._denominator(middle)
         value: arb = W - (middle - exact(self.c)) * x
         if not q.is_exact():
             value += (self._denominator(q)[1] - x) * (q - middle)
