@@ -23,7 +23,7 @@ from equikernel.errors import AccuracyError, InputError, NoClosedFormError, Unce
 from equikernel.numerics.balls.context import bits_of_digits, constant, exact, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.balls.moments import ball_moments
-from equikernel.numerics.moments import FLOAT64_DIGITS, Moment, Moments, require_derivative
+from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moment, Moments, require_derivative
 from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.closed_forms import (

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from equikernel.errors import InputError
-from equikernel.numerics.moments import FLOAT64_DIGITS, gaussian_moments, require_derivative
+from equikernel.numerics.moment_values import FLOAT64_DIGITS
+from equikernel.numerics.moments import gaussian_moments, require_derivative
 from equikernel.theory.equations import ExplicitState, explicit_input, explicit_layer
 from equikernel.theory.models import ExplicitNetwork, exact_number
 from equikernel.theory.multiprecision import mp_arithmetic

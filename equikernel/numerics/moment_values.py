@@ -13,6 +13,7 @@ from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation
 
 __all__ = [
+    "FLOAT64_DIGITS",
     "Moment",
     "Moments",
     "RawMoments",
@@ -22,6 +23,7 @@ __all__ = [
     "small_number",
 ]
 
+FLOAT64_DIGITS = 15
 _SMALLEST = 1e-300
 
 

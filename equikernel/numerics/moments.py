@@ -7,9 +7,10 @@ from typing import Any
 
 import mpmath
 
-from equikernel.errors import InputError, UncertifiedError
+from equikernel.errors import AccuracyError, InputError, NoClosedFormError, UncertifiedError
+from equikernel.numerics.closed_forms import verified_closed_forms
 from equikernel.numerics.enclosed_moments import enclosed_moments
-from equikernel.numerics.moment_values import Moment, Moments, require_derivative
+from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moment, Moments, require_derivative
 from equikernel.numerics.quadrature import rule
 from equikernel.numerics.quadrature_moments import float64_moments, multiprecision_moments, quick_moments
 from equikernel.theory.activation import Activation
@@ -18,15 +19,14 @@ __all__ = [
     "Moment",
     "Moments",
     "gaussian_moments",
-    "many_digit_moments",
     "multiprecision_moments",
     "quick_moments",
     "require_derivative",
 ]
 
-FLOAT64_DIGITS = 15
 TARGET_FLOAT64 = 1e-13
 _TINIEST = 5e-324  # what a number below the floats is rounded by
+_ENCLOSED_FIRST = 100  # digits
 _ESCALATED = 17  # digits enclosed where float64 misses its target
 _ESCALATIONS = (32, 64)
 _DEAREST_LEVEL = 9  # of the float64 rule: beyond, many digits would take minutes, and absolute accuracy must do
@@ -37,18 +37,19 @@ def _accurate_enough(moments: Moments, relative: float) -> bool:
     return all(m.relative_error <= relative or m.error < _NEGLIGIBLE for name, m in moments.items() if name != "mean")
 
 
-def _missed(moments: Moments) -> bool:
-    return any(m.relative_error > TARGET_FLOAT64 for name, m in moments.items() if name != "mean")
+def _resolved(moments: Moments) -> bool:
+    """Whether every moment but the mean has the relative accuracy promised of float64."""
+    return all(m.relative_error <= TARGET_FLOAT64 for name, m in moments.items() if name != "mean")
 
 
 def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIGITS) -> Moments:
     """Moments of phi(tau xi), xi ~ N(0, 1) (theory, section 2).
 
     Up to 15 digits by quadrature in float64, with relative error at most 1e-13 in V, d1, d2, h and v; where
-    cancellation would cost more (small tau, moments that nearly vanish), and above 15 digits, by ball enclosures; where
-    nothing can be enclosed, by the same quadrature in mpmath. The provenance of each moment says which. Moments that
-    vanish by symmetry are exactly zero. A moment that is zero for no reason the program knows keeps its absolute error
-    bound instead of a relative one.
+    cancellation would cost more (small tau, moments that nearly vanish), and above 15 digits, by ball enclosures or
+    closed forms; where there are neither, by the same quadrature in mpmath. The provenance of each moment says which.
+    Moments that vanish by symmetry, or whose closed form does, are exactly zero. A moment that is zero for no reason
+    the program knows keeps its absolute error bound instead of a relative one.
 
     Args:
         activation: phi.
@@ -62,20 +63,46 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
     if not (math.isfinite(float(tau)) and float(tau) > 0):
         raise InputError(f"tau must be a positive finite standard deviation; got {tau!r}")
     if digits > FLOAT64_DIGITS:
-        return many_digit_moments(activation, tau, digits)
+        return _many_digit_moments(activation, tau, digits)
     moments = float64_moments(activation, float(tau), 4e-15)
-    if not _missed(moments):
+    if _resolved(moments):
         return moments
     try:
-        return _rounded(enclosed_moments(activation, float(tau), _ESCALATED))
+        return _rounded(_proved_moments(activation, float(tau), _ESCALATED))
     except UncertifiedError:
         return _by_more_quadrature(moments)
 
 
-def many_digit_moments(activation: Activation, tau: Any, digits: int) -> Moments:
-    """Moments to ``digits`` significant digits, by ball enclosures where there are, else by quadrature."""
+def _proved_moments(activation: Activation, tau: Any, digits: int) -> Moments:
+    """By ball enclosures up to 100 digits, by closed forms above, where they are faster; each stands in for the other.
+
+    Closed forms also tell which moments are exactly zero, where balls only see that they are small.
+
+    Raises:
+        UncertifiedError: neither is to be had.
+    """
+    methods = (enclosed_moments, _closed_moments)
+    found: Moments | None = None
+    for method in methods if digits <= _ENCLOSED_FIRST else reversed(methods):
+        try:
+            moments = method(activation, tau, digits)
+        except (NoClosedFormError, UncertifiedError, AccuracyError):
+            continue
+        if _resolved(moments):
+            return moments
+        found = found or moments
+    if found is None:
+        raise UncertifiedError(f"the moments of {activation.name} have no closed form and could not be enclosed")
+    return found
+
+
+def _closed_moments(activation: Activation, tau: Any, digits: int) -> Moments:
+    return verified_closed_forms(activation).moments(tau, digits)
+
+
+def _many_digit_moments(activation: Activation, tau: Any, digits: int) -> Moments:
     try:
-        return enclosed_moments(activation, tau, digits)
+        return _proved_moments(activation, tau, digits)
     except UncertifiedError:
         for extra in (15, 15 + digits):
             moments = multiprecision_moments(activation, tau, digits + extra)

@@ -8,8 +8,7 @@ from typing import Any
 
 from equikernel.numerics.fixed_points import defect
 from equikernel.numerics.higher_moments import Bounded, moment_derivatives
-from equikernel.numerics.moment_values import format_number
-from equikernel.numerics.moments import FLOAT64_DIGITS, Moment
+from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moment, format_number
 from equikernel.numerics.solve import COEFFICIENTS, MAX_DIGITS, Solution, solve
 from equikernel.theory.equation_latex import symbol_latex
 from equikernel.theory.models import DEQ

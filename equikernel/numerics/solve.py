@@ -9,8 +9,8 @@ from typing import Any
 
 from equikernel.errors import InputError, NoFixedPointError, SolutionError, UnstableError
 from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, defect, polish, scan_fixed_points
-from equikernel.numerics.moment_values import Moments, format_number, require_derivative, small_number
-from equikernel.numerics.moments import FLOAT64_DIGITS, gaussian_moments
+from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moments, format_number, require_derivative, small_number
+from equikernel.numerics.moments import gaussian_moments
 from equikernel.theory.equations import (
     ImplicitNTK,
     gain_linear,
