@@ -24,7 +24,7 @@ from equikernel.numerics.balls.variance import variance_enclosure
 from equikernel.numerics.certificates.decimals import to_record
 from equikernel.theory.activation import Activation
 
-__all__ = ["Branch", "FirstZero", "Transition", "first_zero"]
+__all__ = ["Branch", "FirstZero", "Transition", "first_zero", "shown_above", "shown_below"]
 
 _BITS = 80
 _MOMENT_BITS = 40
@@ -128,6 +128,16 @@ class FirstZero:
     positive_to: float
     zero: arb | None
     decided: bool
+
+
+def shown_below(ball: arb) -> str:
+    """Eight digits of a positive number that is below the ball."""
+    return f"{float(ball.lower()) * (1 - 1e-7):.8g}"
+
+
+def shown_above(ball: arb) -> str:
+    """Eight digits of a positive number that is above the ball."""
+    return f"{float(ball.upper()) * (1 + 1e-7):.8g}"
 
 
 def first_zero(

@@ -21,7 +21,7 @@ from equikernel.errors import InputError, UncertifiedError
 from equikernel.numerics.balls.context import constant, exact, precision
 from equikernel.numerics.balls.functions import BallFunction, ball_function
 from equikernel.numerics.certificates.bounds import Asymptotics, asymptotics
-from equikernel.numerics.certificates.branch import Branch, Transition, first_zero
+from equikernel.numerics.certificates.branch import Branch, Transition, first_zero, shown_below
 from equikernel.numerics.certificates.joins import is_continuous
 from equikernel.numerics.certificates.shape import monotone_shape
 from equikernel.numerics.certificates.supremum import supremum
@@ -168,7 +168,7 @@ class _Walk:
             value = self._sigma(found.zero)
             if value is not None and not (self.tied and not value < 1):
                 return Transition(value, found.zero, "reached", f"{name} = 1 at sigma_a2 = {_shown(value)}")
-        limit = "1" if self.tied and (reached is None or reached.upper() > 0.999) else _shown(reached)
+        limit = "a value not enclosed" if reached is None else shown_below(reached)
         if found.decided:
             return Transition(None, None, "not reached", f"{name} < 1 for every sigma_a2 < {limit}")
         return Transition(
@@ -227,5 +227,5 @@ def _first(transitions: dict[str, Transition]) -> str | None:
     return name if all(reached[name] < ball for key, ball in reached.items() if key != name) else None
 
 
-def _shown(value: arb | None) -> str:
-    return "a value not enclosed" if value is None else f"{float(value.mid()):.8g}"
+def _shown(value: arb) -> str:
+    return f"{float(value.mid()):.8g}"

@@ -55,7 +55,7 @@ def isolate_zero(equation: Equation, lower: float, upper: float, rising: bool) -
         for relative in _NEIGHBOURHOODS:
             around = arb(start, start * relative)
             try:
-                _, slope = equation.over(float(around.lower()), float(around.upper()), _SLOPE_BITS)
+                slope = equation.slope_over(around, _SLOPE_BITS)
             except UncertifiedError:
                 continue
             newton = _newton(q, value, slope, around)

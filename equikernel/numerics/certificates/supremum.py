@@ -10,7 +10,7 @@ from flint import arb
 from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.context import constant, hull
 from equikernel.numerics.certificates.bounds import Asymptotics
-from equikernel.numerics.certificates.branch import Branch, Transition
+from equikernel.numerics.certificates.branch import Branch, Transition, shown_above, shown_below
 
 __all__ = ["supremum"]
 
@@ -47,20 +47,18 @@ def supremum(branch: Branch, asymptotic: Asymptotics | None, start: float, end: 
             value,
             place if inside else None,
             "reached",
-            f"a fixed point exists for sigma_a2 < {float(value.lower()):.9g} and none for sigma_a2 > "
-            f"{float(value.upper()):.9g}",
+            f"a fixed point exists for sigma_a2 < {shown_below(value)} and none for sigma_a2 > {shown_above(value)}",
         )
     if place.upper() >= end:
-        return Transition(
-            None, None, "not reached", f"a fixed point exists for every sigma_a2 <= {float(least.lower()):.6g}"
-        )
+        sentence = f"a fixed point exists for every sigma_a2 < {shown_below(least)}"
+        return Transition(None, None, "not reached", sentence)
     value = hull(least, most)
     return Transition(
         value,
         place,
         "reached",
-        f"a fixed point exists for sigma_a2 < {float(value.lower()):.9g}; above {float(value.upper()):.9g} there is "
-        f"none with q <= {end:.6g}",
+        f"a fixed point exists for sigma_a2 < {shown_below(value)}; above {shown_above(value)} there is none with "
+        f"q <= {end:.6g}",
     )
 
 
