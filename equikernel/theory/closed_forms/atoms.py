@@ -17,7 +17,7 @@ from equikernel.theory.program import X
 
 __all__ = ["Atom", "Sum", "atoms_of", "differentiate", "multiply", "without_phases"]
 
-_MAX_ATOMS = 400  # of a product: beyond, nobody wants to read the result
+_MAX_ATOMS = 150  # of a product: beyond, nobody wants to read the result
 _HALF = sp.Rational(1, 2)
 
 

@@ -18,6 +18,9 @@ import sympy as sp
 __all__ = ["Combination", "OpenIntegral", "inverse_root", "rational"]
 
 
+_LONG = 12  # terms of a coefficient
+
+
 class OpenIntegral(sp.Symbol):  # type: ignore[misc]  # SymPy is untyped
     """The symbol of a base integral without closed form; its name is the sentence that says why."""
 
@@ -77,7 +80,7 @@ class Combination:
 
     def to_expr(self) -> sp.Expr:
         """The sum as a SymPy expression, ``1 - erf`` written as erfc and common factors in front."""
-        terms = (_squares(c * kernel) for kernel, c in self.complemented().terms.items())
+        terms = (_squares(_factored(c) * kernel) for kernel, c in self.complemented().terms.items())
         factored = sp.factor_terms(sp.Add(*terms), radical=False, sign=False)
         # factor_terms leaves products such as (3/8)*1 unevaluated
         return factored.replace(lambda e: e.is_Mul and sp.S.One in e.args, lambda e: sp.Mul(*e.args))
@@ -99,12 +102,27 @@ class Combination:
 
 @lru_cache(maxsize=8192)
 def rational(coefficient: sp.Expr) -> sp.Expr:
-    """A rational function in lowest terms, factored; canonical, so that equal coefficients compare equal."""
-    if coefficient.is_Rational or coefficient.is_Symbol:
+    """A rational function in lowest terms, so that equal coefficients compare equal.
+
+    Multiplied out where the denominator is a monomial, which is fast at any degree; factored otherwise.
+    """
+    if not coefficient.has(sp.Add):
         return coefficient
-    if not any(part.is_Add for part in sp.preorder_traversal(coefficient)):
-        return coefficient
-    return sp.factor(coefficient)
+    if _has_sum_below(coefficient):
+        coefficient = sp.factor(coefficient)
+        if _has_sum_below(coefficient):
+            return coefficient
+    return sp.expand(coefficient)
+
+
+def _factored(coefficient: sp.Expr) -> sp.Expr:
+    """A coefficient as it is printed: factored, unless it is so long that nobody would see the factors."""
+    return coefficient if len(sp.Add.make_args(coefficient)) > _LONG else sp.factor(coefficient)
+
+
+def _has_sum_below(coefficient: sp.Expr) -> bool:
+    """Whether a denominator has more than one term."""
+    return any(power.exp.is_negative and power.base.has(sp.Add) for power in coefficient.atoms(sp.Pow))
 
 
 @lru_cache(maxsize=4096)
