@@ -226,6 +226,18 @@ def test_variance_over_an_interval(spec: str, low: str, high: str) -> None:
         assert h.rad() <= 60 * max(seconds) * radius + arb(2) ** -38 * thin.V / q
 
 
+@pytest.mark.parametrize("spec", ["heaviside(3-x)", "heaviside(x+1/3)*tanh(x)", "5*where(abs(x)>2, 1, 0)"])
+def test_pieces_of_zeros_count_when_the_mean_is_subtracted(spec: str) -> None:
+    act = activation(spec)
+    with precision(80):
+        a, b = exact("8"), exact("8.08")
+        V, h = variance_enclosure(act, hull(a, b), 40)
+        for k in range(6):
+            thin = ball_moments(act, (a + (b - a) * k / 5).mid().sqrt(), 60)
+            assert V.overlaps(thin.V)
+            assert h.overlaps(thin.h)
+
+
 def test_variance_at_one_point() -> None:
     with precision(100):
         q = arb(2)

@@ -16,7 +16,7 @@ from equikernel.numerics.balls.functions import BallFunction, BallPiece
 from equikernel.numerics.balls.integrands import hermite2
 from equikernel.numerics.balls.problem import Problem, RawBalls, Segment, segments
 
-__all__ = ["integral_moments", "integrate"]
+__all__ = ["integral_moments", "integrate", "work_limit"]
 
 _EVALUATIONS = 100_000
 _EVALUATIONS_PER_BIT = 30
@@ -28,26 +28,28 @@ Integrand = Callable[[BallPiece, acb, bool], acb]
 def integral_moments(problem: Problem, bits: int) -> RawBalls:
     """The six raw moments, each to about 2^-bits of E|f_i|, at the current precision.
 
-    Work is limited to ``_EVALUATIONS + _EVALUATIONS_PER_BIT * bits`` evaluations an integral; beyond, the balls are
-    wide and valid, and ``exhausted`` is set.
+    Work is limited to ``_EVALUATIONS + _EVALUATIONS_PER_BIT * bits`` evaluations; beyond, the balls are wide and valid,
+    and ``exhausted`` is set.
     """
+    parts = [s for s in segments(problem.function) if not s.is_zero]
+    limit = work_limit(bits)
     q2 = -1 / (2 * problem.tau * problem.tau)
     inverse = 1 / problem.tau
     norm = problem.tau * (2 * arb.pi()).sqrt()
     values = [arb(0)] * 6
-    exhausted = False
+    work = 0
     for kept in _groups(problem):
         pair = next(p for p in _PAIRS if kept[0] in p)
         factors = [1 / (problem.sizes[i] * norm) if i in kept else arb(0) for i in pair]
         integrand = _integrand(pair[0], factors[0], factors[1], q2, inverse)
-        total, out = integrate(integrand, segments(problem.function), problem.cut.left, problem.cut.right, bits)
-        exhausted |= out
+        total, spent = integrate(integrand, parts, problem.cut.left, problem.cut.right, bits, limit - work)
+        work += spent
         for i, part in zip(pair, (total.real, total.imag), strict=True):
             if i in kept:
                 values[i] = part * problem.sizes[i]
     if 5 in problem.needed and _steep(problem.function):
         values[5] = arb(0, arb.pos_inf())
-    return problem.result(values, exhausted=exhausted)
+    return problem.result(values, work, exhausted=work >= limit)
 
 
 def _groups(problem: Problem) -> list[list[int]]:
@@ -87,15 +89,23 @@ def _integrand(kind: int, a: arb, b: arb, q2: arb, inverse: arb) -> Integrand:
     return of_slopes if kind == 2 else of_values
 
 
-def integrate(integrand: Integrand, segments: list[Segment], left: arb, right: arb, bits: int) -> tuple[acb, bool]:
-    """The integral over [-left, right] as a sum over segments to about 2^-bits; whether the work ran out."""
-    limit = _EVALUATIONS + _EVALUATIONS_PER_BIT * bits
+def work_limit(bits: int) -> int:
+    """Evaluations that so many bits may take."""
+    return _EVALUATIONS + _EVALUATIONS_PER_BIT * bits
+
+
+def integrate(
+    integrand: Integrand, parts: list[Segment], left: arb, right: arb, bits: int, limit: int
+) -> tuple[acb, int]:
+    """The integral over [-left, right] as a sum over segments to about 2^-bits, and the evaluations it took.
+
+    After ``limit`` evaluations the rest is enclosed as it is: wide, but valid.
+    """
     goal = arb(2) ** -bits
     total = acb(0)
     spent = 0
-    exhausted = False
 
-    for segment in segments:
+    for segment in parts:
 
         def evaluate(y: acb, analytic: bool, piece: BallPiece = segment.piece) -> acb:
             nonlocal spent
@@ -105,10 +115,7 @@ def integrate(integrand: Integrand, segments: list[Segment], left: arb, right: a
         lower = -left if segment.lower is None else segment.lower
         upper = right if segment.upper is None else segment.upper
         middle = [arb(0)] if lower < 0 and upper > 0 else []
-        points = [lower, *middle, upper]
-        for a, b in itertools.pairwise(points):
-            spent = 0
-            part = acb.integral(evaluate, a, b, rel_tol=goal, abs_tol=goal, eval_limit=limit)
-            total += segment.copies * part
-            exhausted |= spent >= limit
-    return total, exhausted
+        for a, b in itertools.pairwise([lower, *middle, upper]):
+            allowed = max(limit - spent, 1)
+            total += segment.copies * acb.integral(evaluate, a, b, rel_tol=goal, abs_tol=goal, eval_limit=allowed)
+    return total, spent

@@ -24,6 +24,7 @@ ENGINES = ("auto", "integral", "trapezoid")
 _GUARD = 12
 _MANY_BITS = 400
 _PILOT_BITS = 64  # cancellation is measured at so few bits before many are spent
+_PATIENCE = 20_000  # evaluations that an attempt may have taken for another one to look for hidden moments
 _HIDDEN = (64, 256)  # extra bits tried for a moment that cannot be told from zero; then it is left as it is
 _TRAPEZOID_SMOOTH, _TRAPEZOID_KINKED = 280, 800  # bits from which the trapezoidal rule is the faster engine
 _ATTEMPTS = 3
@@ -85,12 +86,13 @@ def _derived(activation: Activation, tau: arb, raw: tuple[Any, ...], engine: str
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Moments, the radii that a wide tau alone explains, about E|f_i|, and whether the work ran out."""
+    """Moments, the radii that a wide tau alone explains, about E|f_i|, the work, and whether it ran out."""
 
     moments: BallMoments
     floors: dict[str, arb]
     sizes: tuple[arb, ...]
     bits: int
+    work: int
     exhausted: bool
 
     def losses(self) -> dict[str, float]:
@@ -134,7 +136,9 @@ def _attempt(function: BallFunction, tau: arb, bits: int, engine: str) -> _Attem
         )
         moments = _derived(function.activation, tau, found.values, engine, bits)
         floors = dict(_derived(function.activation, tau, spread, engine, bits).items())
-        return _Attempt(moments, {n: b.rad() for n, b in floors.items()}, problem.sizes, bits, found.exhausted)
+        return _Attempt(
+            moments, {n: b.rad() for n, b in floors.items()}, problem.sizes, bits, found.work, found.exhausted
+        )
 
 
 def ball_moments(activation: Activation, tau: arb, bits: int, engine: str = "auto") -> BallMoments:
@@ -166,7 +170,7 @@ def ball_moments(activation: Activation, tau: arb, bits: int, engine: str = "aut
     for extra in (0, *_HIDDEN):
         attempt = _attempt(function, tau, pilot + extra + _GUARD, engine)
         losses = attempt.losses().values()
-        if attempt.exhausted or math.inf not in losses:
+        if attempt.work > _PATIENCE or math.inf not in losses:
             break
     lost = max((loss for loss in losses if loss < math.inf), default=0.0)
     for _ in range(_ATTEMPTS):

@@ -31,6 +31,12 @@ class Segment:
     copies: int
 
     @property
+    def is_zero(self) -> bool:
+        """Whether phi is zero on the whole piece."""
+        program = self.piece.program
+        return program.is_constant and program.instructions[program.result].payload == 0
+
+    @property
     def whole_line(self) -> bool:
         """Whether the piece is the whole line (of which symmetry may leave a half)."""
         return self.piece.lower is None and self.piece.upper is None
@@ -38,9 +44,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class RawBalls:
-    """The six raw moments, None where infinite or not wanted, and whether the work ran out before the goal."""
+    """The six raw moments, None where infinite or not wanted; the evaluations they took, and whether those ran out."""
 
     values: tuple[Any, ...]
+    work: int
     exhausted: bool
 
 
@@ -71,23 +78,21 @@ class Problem:
         weight = (-xi * xi / 2).exp() / (self.tau * (2 * arb.pi()).sqrt())
         return raw_terms(*piece.analytic(y, analytic), xi, weight)
 
-    def result(self, values: Sequence[arb], *, exhausted: bool) -> RawBalls:
+    def result(self, values: Sequence[arb], work: int, *, exhausted: bool = False) -> RawBalls:
         """The balls of the needed integrals with tails and slack; zero where symmetry says so, None for the others."""
         slack = end_slack(self.function, lambda piece, y: self.terms(piece, y, analytic=False))
         balls: list[arb | None] = [arb(0) if i in self.vanishing else None for i in range(len(values))]
         for i in self.needed:
             balls[i] = values[i] + arb(0, (self.cut.tails[i] + sum(slack[i : i + 1], arb(0))).upper())
-        return RawBalls(tuple(balls), exhausted)
+        return RawBalls(tuple(balls), work, exhausted)
 
 
 def segments(function: BallFunction) -> list[Segment]:
-    """The pieces between the midpoints of their ends, the left half dropped where parity is proved, zeros too."""
+    """The pieces between the midpoints of their ends, the left half dropped where parity is proved."""
     mirrored = function.parity is not None
     found = []
     for piece in function.pieces:
         lower, upper = (None if end is None else end.mid() for end in piece.ends())
-        if piece.program.is_constant and piece.program.instructions[piece.program.result].payload == 0:
-            continue
         if not mirrored:
             found.append(Segment(piece, lower, upper, 1))
         elif upper is None or upper > 0:

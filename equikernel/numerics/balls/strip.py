@@ -20,7 +20,7 @@ from equikernel.numerics.balls.context import hull
 from equikernel.numerics.balls.functions import BallPiece
 from equikernel.numerics.balls.maps import Map
 
-__all__ = ["edge_integrals", "is_analytic", "side_integrals"]
+__all__ = ["cover", "edge_integrals", "is_analytic", "side_integrals"]
 
 _MAX_BOXES = 3_000
 _SMALLEST = 2.0**-14
@@ -31,26 +31,31 @@ _MATTERS = 0.1
 Terms = Callable[[acb], Sequence[acb]]
 
 
-def is_analytic(piece: BallPiece, change: Map, low: float, high: float, height: float, limit: int = _MAX_BOXES) -> bool:
-    """Whether phi(y(t)) and phi'(y(t)) are proved analytic on [low, high] x [0, height], by ``limit`` boxes at most."""
+def is_analytic(piece: BallPiece, change: Map, low: float, high: float, height: float) -> bool:
+    """Whether phi(y(t)) and phi'(y(t)) are proved analytic on [low, high] x [0, height]."""
+    return cover(piece, change, low, high, height, _MAX_BOXES)[0]
+
+
+def cover(piece: BallPiece, change: Map, low: float, high: float, height: float, limit: int) -> tuple[bool, int]:
+    """``is_analytic`` by ``limit`` boxes at most, and how many it took."""
     boxes = [(low, high, 0.0, height)]
-    for _ in range(limit):
+    for count in range(limit):
         if not boxes:
-            return True
+            return True, count
         a, b, c, d = boxes.pop()
         if b - a < _WIDEST:
             y, slope = change.at(acb(hull(a, b), hull(c, d)).exp())
             if y.is_finite() and slope.is_finite() and all(v.is_finite() for v in piece.analytic(y, True)):
                 continue
         if max(b - a, d - c) < _SMALLEST:
-            return False
+            return False, count
         if b - a > d - c:
             middle = (a + b) / 2
             boxes += [(a, middle, c, d), (middle, b, c, d)]
         else:
             middle = (c + d) / 2
             boxes += [(a, b, c, middle), (a, b, middle, d)]
-    return False
+    return False, limit
 
 
 def edge_integrals(terms: Terms, low: float, high: float, height: float) -> list[arb] | None:

@@ -18,7 +18,7 @@ from flint import acb, arb
 from equikernel.errors import InputError, UncertifiedError
 from equikernel.numerics.balls.context import hull, precision
 from equikernel.numerics.balls.functions import BallFunction, BallPiece, ball_function
-from equikernel.numerics.balls.integral import integral_moments, integrate
+from equikernel.numerics.balls.integral import integral_moments, integrate, work_limit
 from equikernel.numerics.balls.integrands import Shape, hermite4
 from equikernel.numerics.balls.problem import end_slack, moment_problem, segments
 from equikernel.numerics.balls.tails import cut_integrals
@@ -117,7 +117,8 @@ def _curvatures(function: BallFunction, q: arb, c: arb, V: arb) -> tuple[arb, ar
         combined: acb = weight * hermite4(square / q) * centred * (1 + imaginary * centred)
         return combined
 
-    total, _ = integrate(integrand, segments(function), cut.left, cut.right, _CURVATURE_BITS)
+    limit = work_limit(_CURVATURE_BITS)
+    total, _ = integrate(integrand, segments(function), cut.left, cut.right, _CURVATURE_BITS, limit)
     slack = sum(end_slack(function, lambda piece, y: (integrand(piece, y, False),)), arb(0))
     constant_tail, first_tail, second_tail = cut.tails
     first_error = slack * root + first_tail + abs(c) * constant_tail
