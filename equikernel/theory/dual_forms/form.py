@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,8 @@ import sympy as sp
 from sympy.core.evalf import PrecisionExhausted
 
 from equikernel.errors import AccuracyError, InputError
-from equikernel.theory.activation import Activation, activation
+from equikernel.theory.activation import Activation
+from equikernel.theory.closed_forms import function_of
 from equikernel.theory.dual_forms.assembly import assembled
 from equikernel.theory.dual_forms.gaussian import GaussianAlgebra
 from equikernel.theory.dual_forms.terms import SIGNUM, Expansion, Term, derivative, expansion
@@ -139,7 +141,7 @@ class DualForm:
         )
 
 
-def dual_activation(phi: str | sp.Expr | Activation) -> DualForm:
+def dual_activation(phi: str | sp.Expr | Activation, parameters: Mapping[str, sp.Symbol] | None = None) -> DualForm:
     """E[phi(u) phi(v)] for (u, v) ~ N(0, [[q_i, rho sqrt(q_i q_j)], [., q_j]]), in closed form.
 
     The class: finite sums of x^n exp(a x + b x^2) with factors sin, cos, sinh, cosh, erf(c x) and pieces that meet at
@@ -150,22 +152,13 @@ def dual_activation(phi: str | sp.Expr | Activation) -> DualForm:
     Args:
         phi: a registry name, a string of the grammar, an ``Activation``, or a SymPy expression in ``x`` and other real
             symbols, which are parameters.
+        parameters: the parameters in a string, by name; see ``theory.grammar.parse``.
 
     Raises:
         NoClosedFormError: phi is outside the class; the message says which part of it, and why.
-        InputError: not an activation; a parameter that is not declared real.
+        ActivationError: phi is no activation, or assumptions do not decide a sign that its pieces depend on.
     """
-    if isinstance(phi, sp.Expr):
-        phi = phi.subs({symbol: X for symbol in phi.free_symbols if str(symbol) == "x"})
-        complex_ = sorted(str(symbol) for symbol in phi.free_symbols if not symbol.is_real)
-        if complex_:
-            raise InputError(
-                f"the parameters of an activation must be real; got {', '.join(complex_)}: write "
-                f'Symbol("{complex_[0]}", real=True)'
-            )
-        if phi.free_symbols > {X}:
-            return _derived(phi.xreplace({f: sp.Rational(str(f)) for f in phi.atoms(sp.Float)}))
-    return _derived(activation(phi))
+    return _derived(function_of(phi, parameters))
 
 
 @lru_cache(maxsize=64)
