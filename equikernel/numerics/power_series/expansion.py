@@ -141,7 +141,7 @@ def expand(equation: SphereEquation, order: int, bits: int, trained: str) -> Exp
             F = P
         kernel = F
         if trained != "a":
-            # Y' lacks its last coefficient, which F = O(u) does not need
+            # Y' lacks its last coefficient, which F = O(u) does not need: F[0] is exactly 0
             kernel = F * arb_series([*Y.derivative().coeffs(), 0], prec=order + 1) * (q / source)
         if trained == "aAB":
             kernel += arb_series([k * b for k, b in enumerate(F.coeffs())], prec=order + 1)

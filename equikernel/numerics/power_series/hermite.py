@@ -30,7 +30,8 @@ __all__ = ["hermite_coefficients", "working_bits"]
 _REAL = BallArithmetic()
 _PARAMETERS = (1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 24.0)  # r of the ellipses tried
 _MEHLER = tuple(arb(1) - arb(2) ** -j for j in range(1, 11))  # t
-_MAX_NODES = 400_000
+_MAX_WORK = 30_000_000  # nodes times degrees: a minute or so
+_MAX_PANELS = 20_000
 _MOST = 10**9
 _PROOF_BITS = 64
 _TRIES = 400
@@ -52,6 +53,14 @@ class _Problem:
     tau: arb
     order: int
     goal: int
+
+    def too_hard(self) -> UncertifiedError:
+        """The refusal when the work goes beyond what is stated."""
+        return UncertifiedError(
+            f"{self.order + 1} Hermite coefficients of {self.function.activation.name} need more than the stated work "
+            f"({_MAX_WORK} nodes times coefficients, {_MAX_PANELS} panels); take a smaller order, fewer digits or a "
+            "smoother activation"
+        )
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,8 @@ def hermite_coefficients(function: BallFunction, tau: arb, order: int, bits: int
         for panel in _panels(problem, segment.piece, low, high) if low < high else ():
             error += segment.copies * panel.error
             used += panel.nodes
-            if used > _MAX_NODES:
-                raise UncertifiedError(
-                    f"{order + 1} Hermite coefficients of {function.activation.name} need more than the stated "
-                    f"{_MAX_NODES} nodes; take a smaller order, fewer digits or a smoother activation"
-                )
+            if used * (order + 1) > _MAX_WORK:
+                raise problem.too_hard()
             _add_panel(sums, tau, segment, panel)
     return _normalised(sums, function.parity, error)
 
@@ -126,8 +132,9 @@ def _normalised(sums: list[arb], parity: str | None, error: arb) -> list[arb]:
 
 @lru_cache(maxsize=64)
 def _rule(nodes: int, bits: int) -> tuple[tuple[arb, arb], ...]:
-    """Gauss-Legendre nodes and weights at the current precision (``bits``)."""
-    half = [arb.legendre_p_root(nodes, k, weight=True) for k in range((nodes + 1) // 2)]
+    """Gauss-Legendre nodes and weights on [-1, 1] to ``bits`` bits."""
+    with precision(bits):
+        half = [arb.legendre_p_root(nodes, k, weight=True) for k in range((nodes + 1) // 2)]
     mirrored = [(-x, w) for x, w in half[: nodes // 2]]
     return (*half, *mirrored)
 
@@ -141,7 +148,11 @@ def _panels(problem: _Problem, piece: BallPiece, low: arb, high: arb) -> list[_P
     with precision(_PROOF_BITS):
         shortest = 2.0 ** max(problem.goal, -1000)
         open_ = [_best(problem, piece, low, high)]
+        tried = 0
         while open_:
+            tried += 1
+            if tried > _MAX_PANELS:
+                raise problem.too_hard()
             panel = open_.pop()
             middle = ((panel.lower + panel.upper) / 2).mid()
             halves = [_best(problem, piece, panel.lower, middle), _best(problem, piece, middle, panel.upper)]
@@ -189,7 +200,7 @@ def _bounded(problem: _Problem, piece: BallPiece, lower: arb, upper: arb) -> _Pa
 
 def _rounded(nodes: int) -> int:
     """A few nodes more, so that rules are used again."""
-    step = max(2, 2 ** (nodes.bit_length() - 4))
+    step: int = 1 << max(nodes.bit_length() - 4, 1)
     return -(-nodes // step) * step
 
 

@@ -136,5 +136,8 @@ _SENTENCES: dict[tuple[str, bool], str] = {
     ("chaotic", False): "sigma_a2*v = {} > 1: nearly identical samples separate; the series is the kernel of distinct "
     "samples, and the kernel of a sample with itself, gamma^2/(1 - sigma_a2*v), has no meaning",
     ("critical", True): "sigma_a2*v = {} is not told from 1: the series sums to gamma^2 at s = r, or to less",
-    ("critical", False): "sigma_a2*v = {} is not told from 1: at s = r the series may diverge, and its tail has no bound",
+    (
+        "critical",
+        False,
+    ): "sigma_a2*v = {} is not told from 1: at s = r the series may diverge, and its tail has no bound",
 }

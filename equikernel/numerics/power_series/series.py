@@ -31,7 +31,7 @@ MAX_DIGITS = MAX_ORDER = 1000
 KERNELS = ("ck", "ntk")
 POSITIVE, ZERO, UNDECIDED = "positive", "zero (by symmetry)", "not decided"
 _GUARD_BITS = 24
-_MOST_EXTRA_BITS = 3000
+_MOST_EXTRA_BITS = 2000
 _ATTEMPTS = 6
 
 
@@ -140,7 +140,7 @@ def kernel_series(
     smallest stable fixed point is meant, as in ``solve``.
 
     Accuracy: every coefficient is a ball; its relative radius is below 10^-digits unless that would take more than
-    3000 bits beyond the digits asked for (the high coefficients of an entire function are that small). Time grows like
+    2000 bits beyond the digits asked for (the high coefficients of an entire function are that small). Time grows like
     order times the number of nodes: order 200 to 30 digits takes about a second.
 
     Args:
