@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from typer.exceptions import Abort, TyperException
 
+from equikernel.cli.certify import check, phase
 from equikernel.cli.commands import app
 from equikernel.cli.moments import dual, moments
 from equikernel.cli.symbolic import equations
@@ -19,7 +20,7 @@ from equikernel.errors import EquikernelError
 
 __all__ = ["main"]
 
-for command in (moments, dual, equations):
+for command in (check, phase, moments, dual, equations):
     app.command()(command)
 
 

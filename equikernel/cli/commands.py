@@ -9,6 +9,7 @@ import typer
 
 from equikernel.cli.options import Act, Acts, Digits, Json, Quick, Seed, SigmaA2, SigmaB2, Tau0, Trained
 from equikernel.cli.output import number, write, write_json, write_table
+from equikernel.errors import SolutionError
 
 __all__ = ["app"]
 
@@ -48,27 +49,40 @@ def solve(
     tau0: Tau0 = "1",
     digits: Digits = 15,
     trained: Trained = "aA",
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Prove how many fixed points there are, and enclose every coefficient.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Solve the four equations: the fixed point and the coefficients of the CK and the NTK."""
+    from equikernel.cli.certify import write_certificate
     from equikernel.numerics.solve import COEFFICIENTS
     from equikernel.numerics.solve import solve as solve_equations
     from equikernel.theory.models import DEQ
 
-    solution = solve_equations(DEQ(act, sigma_a2, sigma_b2), tau0, digits, trained)
+    deq = DEQ(act, sigma_a2, sigma_b2)
+    # without a solution there may still be a proof that there is none: it is printed before the error
+    solution = solve_equations(deq, tau0, digits, trained, certified=certify, throw=not certify)
     record = solution.to_dict()
     if as_json:
-        return write_json(record)
-    write_table(
-        f"{act}: sigma_a2 = {sigma_a2}, sigma_b2 = {sigma_b2}, tau0 = {tau0}, trained {trained}",
-        ("coefficient", "value"),
-        [(name, number(record[name], digits)) for name in COEFFICIENTS],
-    )
-    write(f"{record['status']}, residual {number(record['residual'], 2)}")
-    for point in record["other_fixed_points"]:
-        kind = "stable" if point["stable"] else "unstable"
-        write(f"another fixed point, {kind}: q = {point['q']:.10g}")
-    return None
+        write_json(record)
+    else:
+        known = [name for name in COEFFICIENTS if record[name] is not None]
+        if known:
+            write_table(
+                f"{act}: sigma_a2 = {sigma_a2}, sigma_b2 = {sigma_b2}, tau0 = {tau0}, trained {trained}",
+                ("coefficient", "value"),
+                [(name, number(record[name], digits)) for name in known],
+            )
+        if solution.solved:
+            write(f"solved, residual {number(record['residual'], 2)}")
+        for point in record["other_fixed_points"]:
+            kind = "stable" if point["stable"] else "unstable"
+            write(f"another fixed point, {kind}: q = {point['q']:.10g}")
+        if certify:
+            write_certificate(record["certificate"])
+    if not solution.solved:
+        raise SolutionError(solution.status)
 
 
 @app.command()

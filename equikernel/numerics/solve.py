@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from equikernel.errors import InputError, NoFixedPointError, SolutionError, UnstableError
+import mpmath
+from flint import arb
+
+from equikernel.errors import AccuracyError, InputError, NoFixedPointError, SolutionError, UnstableError
+from equikernel.numerics.balls.context import bits_of_digits, precision
+from equikernel.numerics.balls.functions import mpf_ball
+from equikernel.numerics.certificates.certificate import Certificate, certify
 from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, defect, polish, scan_fixed_points
 from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moments, format_number, require_derivative, small_number
 from equikernel.numerics.moments import gaussian_moments
@@ -23,6 +29,7 @@ from equikernel.theory.multiprecision import mp_arithmetic
 __all__ = ["COEFFICIENTS", "Solution", "solve"]
 
 MAX_DIGITS = 1000
+_SURE_DIGITS = 12  # of a float64 solution
 CHECK_DIGITS = 32  # working digits of the residual of a float64 solution
 COEFFICIENTS = (
     "tau",
@@ -61,6 +68,7 @@ class Solution:
         status: "solved", or the sentence of the error.
         other_fixed_points: the remaining solutions of T(q) = q found, as variances, with their stability.
         moments: the Gaussian moments at tau, with error bounds and provenance.
+        certificate: what is proved about the fixed points and the coefficients, when it was asked for.
     """
 
     deq: DEQ
@@ -83,6 +91,7 @@ class Solution:
     residual: Any = None
     other_fixed_points: tuple[FixedPoint, ...] = ()
     moments: Moments | None = None
+    certificate: Certificate | None = None
 
     @property
     def solved(self) -> bool:
@@ -107,6 +116,8 @@ class Solution:
         ]
         if self.moments is not None:
             result["moments"] = {name: m.to_dict(self.digits) for name, m in self.moments.items()}
+        if self.certificate is not None:
+            result["certificate"] = self.certificate.to_dict()
         return result
 
     def to_latex(self) -> str:
@@ -119,7 +130,9 @@ class Solution:
         return "\n".join([r"\begin{tabular}{ll}", r"\toprule", *rows, r"\bottomrule", r"\end{tabular}"])
 
 
-def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, throw: bool = True) -> Solution:
+def solve(
+    deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, certified: bool = False, throw: bool = True
+) -> Solution:
     """Solve the four equations of a DEQ and its NTK coefficients.
 
     The fixed point is located by a scan in float64, of several the smallest stable one is taken (the others are
@@ -130,13 +143,16 @@ def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, thr
         tau0: standard deviation of the data; a float is the decimal it prints as.
         digits: 1 to 1000. Up to 15 the arithmetic is float64, above mpmath.
         trained: which parameters the NTK trains: "a", "aA" or "aAB".
+        certified: whether to prove, besides, how many fixed points there are and enclose the one taken and all
+            coefficients (``Solution.certificate``, see ``certificates.certify``); the solution must lie inside.
         throw: with False, a problem without solution is returned with its sentence in ``status``.
 
     Raises:
         InputError: arguments out of range; an activation with jumps and trained other than "a".
         NoFixedPointError: T(q) = q has no stable solution.
         UnstableError: sigma_a2 v >= 1 (the NTK diverges) or sigma_a2 d1^2 >= 1.
-        AccuracyError, ConvergenceError: the digits asked for were not reached.
+        AccuracyError, ConvergenceError: the digits asked for were not reached, or solution and certificate disagree.
+        UncertifiedError: a certificate was asked for, and not even the breakpoints or moments could be proved.
     """
     require_trained(trained)
     tau0 = exact_number(tau0, "tau0", positive=True)
@@ -146,9 +162,34 @@ def solve(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, thr
         require_derivative(deq.activation)
     # equal networks may call their activation by different names
     solution, error = _solved(deq, tau0, int(digits), trained, deq.activation.name)
+    if certified:
+        solution = replace(solution, certificate=certify(deq, tau0, int(digits), trained))
+        _require_agreement(solution)
     if error is not None and throw:
         raise error
     return solution
+
+
+def _require_agreement(solution: Solution) -> None:
+    """Refuse a solution outside its certificate: another fixed point than the one proved, or wrong digits.
+
+    Raises:
+        AccuracyError: names the coefficient.
+    """
+    enclosures = {} if solution.certificate is None else solution.certificate.enclosures
+    digits = min(solution.digits, _SURE_DIGITS) if solution.digits <= FLOAT64_DIGITS else solution.digits - 1
+    with precision(bits_of_digits(solution.digits) + 64):
+        for name, ball in enclosures.items():
+            value = getattr(solution, name)
+            if value is None:
+                continue
+            difference = mpf_ball(mpmath.mpf(value) if isinstance(value, float) else value) - ball
+            if not difference.abs_lower() <= ball.abs_upper() / arb(10) ** digits:
+                raise AccuracyError(
+                    f"the solver found {name} = {float(value):.15g} for {solution.deq.activation.name}, the "
+                    f"certificate proves {ball.str(15, radius=False)} at the smallest stable fixed point; "
+                    "trust the certificate, and report this"
+                )
 
 
 @lru_cache(maxsize=256)
