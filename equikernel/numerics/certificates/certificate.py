@@ -8,8 +8,8 @@ from typing import Any
 
 from flint import arb
 
-from equikernel.errors import EquikernelError, InputError
-from equikernel.numerics.balls.context import bits_of_digits, exact, precision
+from equikernel.errors import EquikernelError, InputError, UncertifiedError
+from equikernel.numerics.balls.context import bits_of_digits, exact, hull, precision
 from equikernel.numerics.balls.functions import ball_function
 from equikernel.numerics.certificates.bounds import Bound, best_bound
 from equikernel.numerics.certificates.coefficients import Coefficients, coefficients_at
@@ -147,7 +147,11 @@ def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA") -> C
     selected: int | None = None
     found: Coefficients | None = None
     for run in counted.located:
-        zero = isolate_zero(equation, run.lower, run.upper, run.signs[0] < 0)
+        try:
+            zero = isolate_zero(equation, run.lower, run.upper, run.signs[0] < 0)
+        except UncertifiedError:
+            points.append(CertifiedPoint(hull(run.lower, run.upper), None))  # located, and no more
+            continue
         q, stable = zero.q, _stable(zero)
         if stable and selected is None:
             selected = len(points)

@@ -211,7 +211,7 @@ class _Checker:
         first_stable: int | None = None
         for index, ((q, stable), run) in enumerate(zip(points, runs, strict=True)):
             name = f"the fixed point near q = {q.mid().str(10, radius=False)}"
-            _require(bool(q.lower() > run.lower) and bool(q.upper() < run.upper), f"{name} is not in its boxes")
+            _require(bool(q.lower() >= run.lower) and bool(q.upper() <= run.upper), f"{name} is not in its boxes")
             with precision(_bits_of(q) + _MORE_BITS):
                 bits = _bits_of(q) + _MORE_BITS
                 signs = [self._sign_near(end, bits) for end in (q.lower(), q.upper())]

@@ -26,6 +26,7 @@ _SLOPE_BITS = 30
 _NEIGHBOURHOODS = (2.0**-36, 2.0**-28, 2.0**-20, 2.0**-44)  # relative radii tried around the start
 _MAX_STEPS = 100
 _GUARD = 16
+_LEAST_GAIN = 2  # bits of a step; less is the end of what the moments allow
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,12 @@ def sharpen(equation: Equation, zero: Zero, bits: int, engine: str = "auto") -> 
     Raises:
         UncertifiedError: the moments could not be enclosed so sharply.
     """
-    found, slope = zero.q, zero.slope
-    have = _accuracy(found)
+    found, have = zero.q, _accuracy(zero.q)
     while have < bits:
         work = min(2 * have - 4, bits + _GUARD)
         with precision(work + _GUARD):
-            if have > 2 * _SLOPE_BITS:
-                # F' to half the digits, on a ball so thin that one enclosure serves it all
-                slope = equation.slope_over(found, work - have + _GUARD, engine)
+            # the digits gained are those of F' on the ball
+            slope = equation.slope_over(found, work - have + _GUARD, engine)
             middle = found.mid()
             value, _ = equation.at(middle, work + _GUARD, engine)
             newton = _newton(middle, value, slope, found)
@@ -88,7 +87,7 @@ def sharpen(equation: Equation, zero: Zero, bits: int, engine: str = "auto") -> 
                 break
             gained = _accuracy(newton) - have
             found, have = newton, have + gained
-            if gained < 8:
+            if gained < _LEAST_GAIN:
                 break
     if have < bits - _GUARD:
         raise UncertifiedError(
