@@ -46,6 +46,7 @@ _FEWEST_CHECKS = 2
 _CHECK_BITS = 40
 _OSCILLATION = 50  # phi^2 with more than this many radians within a standard deviation is too costly for quadrature,
 _GROWTH = 100  # and so is one that grows by more than exp of this, where its tails matter
+_LARGE_ERFC = 10**4
 _EXTRA_BITS = (24, 128, 512, 2048, 8192)
 _NEGLIGIBLE = 1e-50  # a moment this close to zero that no precision tells from zero is reported with its error bound
 
@@ -228,6 +229,11 @@ def _accurate(forms: ClosedForms, ball_of: Callable[[Any], arb], tau: Any, digit
         if not short:
             break
     for name in short:
+        if not balls[name].is_finite():
+            raise AccuracyError(
+                f"the closed form of {name} of {forms.expr} is 0/0 at tau = {tau}; "
+                "ask for certified numbers there, or for a tau beside it"
+            )
         if not balls[name].abs_upper() < _NEGLIGIBLE:
             raise AccuracyError(
                 f"the closed form of {name} of {forms.expr} at tau = {tau} loses more than {_EXTRA_BITS[-1]} bits to "
@@ -263,11 +269,20 @@ def _combination(value: Combination, tau: arb) -> arb:
             if abs(z) > 1:
                 sign = 1 if z > 0 else -1
                 plain = rational(plain + sign * coefficient)
-                inner -= sign * walk(coefficient) * (sign * z).erfc()
+                inner -= sign * walk(coefficient) * _erfc(sign * z)
             else:
                 inner += walk(coefficient) * z.erf()
         total += walk(rest) * (inner + walk(plain))
     return total.real
+
+
+def _erfc(z: arb) -> arb:
+    """erfc(z) for z > 1; arb's own gives up its relative accuracy beyond 10^5."""
+    if z < _LARGE_ERFC:
+        return z.erfc()
+    half = arb(1) / 2
+    square = z * z
+    return (-square).exp() * arb.hypgeom_u(square, half, half) / arb.pi().sqrt()
 
 
 def _by_error_functions(value: Combination) -> dict[sp.Expr, tuple[sp.Expr, list[tuple[sp.Expr, sp.Expr]]]]:

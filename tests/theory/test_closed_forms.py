@@ -217,6 +217,7 @@ def test_grammar_with_parameters():
         ("exp(sin(x))", r"sin\(x\) is no polynomial"),
         ("max(x, exp(-x))", "the breakpoint 0.567143 .* no closed form"),
         ("(x + exp(x) + erf(x) + sin(x))**20", "more than 150 terms"),
+        ("x**60*exp(x)", "degree 60 beside"),
     ],
 )
 def test_sentences_outside_the_class(text, sentence):
@@ -235,7 +236,7 @@ def test_partial_results_keep_what_closes():
     assert "Owen's T function" in shifted.reasons["s0"]
     assert "v" in shifted.expressions
     cut = closed_form_moments("where(x > 1, gelu(x), x)")
-    assert "over the interval x > 1" in cut.reasons["mean"] or "mean" in cut.expressions
+    assert "mean" in cut.expressions
     with pytest.raises(NoClosedFormError, match="Owen"):
         _ = cut.d1
 

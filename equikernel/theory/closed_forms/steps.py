@@ -20,6 +20,8 @@ from equikernel.theory.closed_forms.integrals import GaussianIntegrals, Interval
 
 __all__ = ["Share", "expectation", "shares"]
 
+_MAX_DEGREE = 40
+
 Share = tuple[sp.Expr, Atom, Interval]
 
 
@@ -44,6 +46,7 @@ def shares(pieces: Sequence[tuple[Interval, Sum]]) -> list[Share]:
     result: list[Share] = []
     for atom in atoms:
         steps = [(interval, function.get(atom, sp.S.Zero)) for interval, function in pieces]
+        _require_degree(atom)
         _require_integrable(atom, steps)
         if atom.erfs:
             result += _half_lines(atom, *(_folded(atom, steps) if _is_symmetric(atom, intervals) else (steps, None)))
@@ -99,6 +102,14 @@ def _half_lines(atom: Atom, steps: Sequence[tuple[Interval, sp.Expr]], start: sp
         if jump != 0:
             result.append((jump, atom, Interval(interval.lower, None)))
     return result
+
+
+def _require_degree(atom: Atom) -> None:
+    if atom.n > _MAX_DEGREE and (atom.a != 0 or atom.w != 0 or atom.erfs):
+        raise NoClosedFormError(
+            f"the integrand has degree {atom.n} beside an exponential, a sine or an erf: beyond {_MAX_DEGREE} a closed "
+            "form would be unreadable; ask for numbers instead"
+        )
 
 
 def _require_integrable(atom: Atom, steps: Sequence[tuple[Interval, sp.Expr]]) -> None:
