@@ -9,7 +9,7 @@ from typing import Any
 from flint import arb
 
 from equikernel.errors import EquikernelError, InputError, UncertifiedError
-from equikernel.numerics.balls.context import bits_of_digits, exact, hull, precision
+from equikernel.numerics.balls.context import bits_of_digits, exact, precision
 from equikernel.numerics.balls.functions import ball_function
 from equikernel.numerics.certificates.bounds import Bound, best_bound
 from equikernel.numerics.certificates.coefficients import Coefficients, coefficients_at
@@ -18,7 +18,7 @@ from equikernel.numerics.certificates.decimals import to_record
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.certificates.localise import Box
 from equikernel.numerics.certificates.record import FORMAT, MAX_DIGITS, VERSION
-from equikernel.numerics.certificates.refine import Zero, isolate_zero, sharpen
+from equikernel.numerics.certificates.refine import Zero, bracket_zero, isolate_zero, sharpen
 from equikernel.numerics.certificates.shape import Shape, monotone_shape
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.models import DEQ, exact_number, require_trained
@@ -150,7 +150,8 @@ def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA") -> C
         try:
             zero = isolate_zero(equation, run.lower, run.upper, run.signs[0] < 0)
         except UncertifiedError:
-            points.append(CertifiedPoint(hull(run.lower, run.upper), None))  # located, and no more
+            q = bracket_zero(equation, run.lower, run.upper, run.signs[0] < 0)
+            points.append(CertifiedPoint(q, None))  # located, and no more
             continue
         q, stable = zero.q, _stable(zero)
         if stable and selected is None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from flint import arb
 
 from equikernel.errors import AccuracyError, UncertifiedError
-from equikernel.numerics.balls.context import precision
+from equikernel.numerics.balls.context import hull, precision
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.quadrature_moments import quick_moments
 from equikernel.theory.equations import fixed_point_map, gain_norm
 
-__all__ = ["Zero", "isolate_zero", "sharpen"]
+__all__ = ["Zero", "bracket_zero", "isolate_zero", "sharpen"]
 
 _FLOAT_BITS = 53
 _FIRST_BITS = 72  # the start has about 46 bits, one step of Newton's iteration doubles them
@@ -62,7 +62,41 @@ def isolate_zero(equation: Equation, lower: float, upper: float, rising: bool) -
             newton = _newton(q, value, slope, around)
             if newton is not None and newton.lower() > lower and newton.upper() < upper:
                 return Zero(newton, slope)
-    raise UncertifiedError(
+    raise _unenclosed(lower, upper)
+
+
+def bracket_zero(equation: Equation, lower: float, upper: float, rising: bool) -> arb:
+    """The only zero of F in [lower, upper] by signs alone, for one so nearly double that Newton's iteration fails.
+
+    Args:
+        equation: the equation.
+        lower: where F has one sign.
+        upper: where it has the other; F has one zero in between.
+        rising: whether F goes from negative to positive.
+
+    Raises:
+        UncertifiedError: the signs of F next to the zero could not be proved.
+    """
+    low, high = lower, upper
+    for _ in range(_MAX_STEPS):
+        middle = low + 0.47 * (high - low)
+        sign = equation.sign_at(middle)
+        if sign == 0 or not low < middle < high:
+            break
+        if (sign < 0) == rising:
+            low = middle
+        else:
+            high = middle
+        width = high - low
+        if low - lower > width and upper - high > width:
+            break
+    if not lower < low < high < upper:
+        raise _unenclosed(lower, upper)
+    return hull(low, high)
+
+
+def _unenclosed(lower: float, upper: float) -> UncertifiedError:
+    return UncertifiedError(
         f"the fixed point in [{lower:.17g}, {upper:.17g}] could not be enclosed: it is nearly double; "
         "change sigma_a2 slightly"
     )
