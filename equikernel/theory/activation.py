@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,12 +20,12 @@ from equikernel.theory.piecewise import Piece, PiecewiseProgram, check_domain, s
 from equikernel.theory.program import X
 from equikernel.theory.registry import lookup, names
 from equikernel.theory.roots import Breakpoint, compiled
+from equikernel.theory.symmetry import is_odd_up_to_constant, parity
 
 __all__ = ["Activation", "Growth", "activation", "exact_expression", "registry_names"]
 
 _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
 _STEEP_DIGITS = 900
-_PARITY_DIGITS = 340  # above the grammar's smallest literal, 1e-300
 
 
 @dataclass(frozen=True)
@@ -151,48 +150,13 @@ class Activation:
 
     @cached_property
     def parity(self) -> str | None:
-        """Even or odd, decided on the expressions, or numerically to 340 digits when they do not simplify."""
-        if not self._mirrored:
-            return None
-        for name, sign in (("even", 1), ("odd", -1)):
-            if all(
-                sp.expand(a.expr.subs(X, -X) - sign * b.expr) == 0
-                for a, b in zip(self.pieces, reversed(self.pieces), strict=True)
-            ):
-                return name
-        sides = self._sides()
-        scale = max(max(abs(left), abs(right)) for left, right in sides)
-        for name, sign in (("even", 1), ("odd", -1)):
-            if max(abs(left - sign * right) for left, right in sides) <= scale * _parity_tolerance():
-                return name
-        return None
+        """Even, odd or None, proved on the expressions (``theory.symmetry``)."""
+        return parity(self.expr, self.pieces)
 
     @cached_property
     def odd_up_to_constant(self) -> bool:
         """Whether phi - c is odd for some c, as for the sigmoid: then phi_c is odd, whatever the scale."""
-        if self.parity == "odd":
-            return True
-        if not self._mirrored:
-            return False
-        sums = [left + right for left, right in self._sides()]
-        scale = max(max(abs(left), abs(right)) for left, right in self._sides())
-        return bool(max(abs(s - sums[0]) for s in sums) <= scale * _parity_tolerance())
-
-    @cached_property
-    def _mirrored(self) -> bool:
-        """Whether the breakpoints lie symmetrically about 0, to 340 digits."""
-        points = [b.value(mp_arithmetic(_PARITY_DIGITS)) for b in self.breakpoints]
-        pairs = zip(points, reversed(points), strict=True)
-        return all(abs(a + b) <= _parity_tolerance() * max(1, abs(a)) for a, b in pairs)
-
-    def _sides(self) -> list[tuple[Any, Any]]:
-        """(phi(-x), phi(x)) to 340 digits at irrational points inside every piece of the right half-line."""
-        arithmetic = mp_arithmetic(_PARITY_DIGITS)
-        c = arithmetic.context
-        ends = [c.zero, *(p for b in self.breakpoints if (p := b.value(arithmetic)) > 0)]
-        inside = [a + (b - a) * c.sqrt(k) / 5 for a, b in itertools.pairwise(ends) for k in range(1, 25, 2)]
-        outside = [ends[-1] + c.sqrt(k) * c.mpf("0.37") for k in range(1, 25)]
-        return [(self.program.run(arithmetic, -x), self.program.run(arithmetic, x)) for x in (*inside, *outside)]
+        return self.parity == "odd" or is_odd_up_to_constant(self.expr, self.pieces)
 
     def function(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
         """Phi as a function: "numpy" (float64, vectorised), "mpmath" (``digits=50``) or "torch".
@@ -237,10 +201,6 @@ class Activation:
             "jumps": [str(b.to_sympy()) for b in self.jumps],
             "parity": self.parity,
         }
-
-
-def _parity_tolerance() -> Any:
-    return mp_arithmetic(_PARITY_DIGITS).context.mpf(10) ** (30 - _PARITY_DIGITS)
 
 
 def exact_expression(expr: sp.Expr) -> sp.Expr:

@@ -52,11 +52,37 @@ class Piece:
     upper: Breakpoint | None
     expr: sp.Expr
 
-    def contains(self, point: Any) -> bool:
-        """Whether an mpmath number lies strictly inside."""
+    def contains(self, point: Breakpoint | Any) -> bool:
+        """Whether a breakpoint or an mpmath number lies strictly inside."""
+        return self._place(point) > 0
+
+    def touches(self, point: Breakpoint | Any) -> bool:
+        """Whether it lies inside or at an end."""
+        return self._place(point) >= 0
+
+    def _place(self, point: Breakpoint | Any) -> int:
+        """1 inside, 0 at an end (to 380 digits), -1 outside."""
+        place = 1
+        if isinstance(point, Breakpoint) and point.bracket is not None and self._misses(*point.bracket):
+            return -1
+        for end, side in ((self.lower, 1), (self.upper, -1)):
+            if end is None:
+                continue
+            for digits in (40, _SAME_DIGITS):
+                arithmetic = mp_arithmetic(digits)
+                at = point.value(arithmetic) if isinstance(point, Breakpoint) else arithmetic.context.mpf(point)
+                gap = side * (at - end.value(arithmetic))
+                near = abs(gap) <= arithmetic.context.mpf(10) ** (20 - digits) * max(1, abs(at))
+                if not near:
+                    break
+            place = min(place, 0 if near else 1 if gap > 0 else -1)
+        return place
+
+    def _misses(self, low: Any, high: Any) -> bool:
+        """Whether the interval [low, high] lies outside: then a zero in it need not be computed."""
         arithmetic = mp_arithmetic(40)
-        return (self.lower is None or point > self.lower.value(arithmetic)) and (
-            self.upper is None or point < self.upper.value(arithmetic)
+        return (self.lower is not None and high < self.lower.value(arithmetic)) or (
+            self.upper is not None and low > self.upper.value(arithmetic)
         )
 
 
@@ -205,7 +231,7 @@ def switch_factors(function: sp.Expr) -> Iterator[tuple[Piece, sp.Expr]]:
 def _switch_points(function: sp.Expr) -> Iterator[Breakpoint]:
     for piece, factor in switch_factors(function):
         for zero in real_zeros(factor):
-            if piece.contains(zero.value(mp_arithmetic(40))):
+            if piece.touches(zero):
                 yield zero
     # the pieces of the switch function itself may jump across zero
     if function.has(*_SWITCHES):

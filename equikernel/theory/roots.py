@@ -90,7 +90,14 @@ def _refined(breakpoint_: Breakpoint, digits: int) -> Any:
 
 
 def _refine(breakpoint_: Breakpoint, digits: int, arithmetic: MpArithmetic) -> Any:
-    return arithmetic.context.mpf(_refined(breakpoint_, digits))
+    try:
+        return arithmetic.context.mpf(_refined(breakpoint_, digits))
+    except _FAILURES:
+        low, high = breakpoint_.bracket or (mpmath.nan, mpmath.nan)
+        raise ActivationError(
+            f"a function on whose sign a branch depends changes it between {mpmath.nstr(low, 6)} and "
+            f"{mpmath.nstr(high, 6)}, where it is undefined or overflows; restrict it with where(...)"
+        ) from None
 
 
 def evaluate(expr: sp.Expr, point: Any, digits: int = 40) -> Any:
@@ -112,19 +119,24 @@ def real_zeros(expr: sp.Expr) -> tuple[Breakpoint, ...]:
     Raises:
         ActivationError: the sign changes cannot be isolated, as for ``sin(x)``, which has infinitely many.
     """
-    found = sorted(_zeros(sp.sympify(expr)), key=float)
+    found = sorted(_zeros(sp.sympify(expr)), key=_rough)
     return tuple(b for b, previous in zip(found, [None, *found], strict=False) if previous is None or b != previous)
 
 
-def has_zero(expr: sp.Expr, inside: Callable[[Any], bool]) -> bool:
-    """Whether the smooth expression vanishes at a point of the set ``inside``, touching zeros included."""
+def _rough(zero: Breakpoint) -> float:
+    """About where a zero is, without refining it: that may fail far out, where nobody looks."""
+    return float(zero) if zero.bracket is None else float(zero.bracket[0])
+
+
+def has_zero(expr: sp.Expr, inside: Callable[[Breakpoint | Any], bool]) -> bool:
+    """Whether the smooth expression vanishes, if only by touching, in a set ``inside`` (of breakpoints and numbers)."""
     if expr.is_positive or expr.is_negative:
         return False
     try:
         zeros = real_zeros(expr)
     except ActivationError:
         return True
-    if any(inside(b.value(mp_arithmetic(40))) for b in zeros):
+    if any(inside(b) for b in zeros):
         return True
     if expr.is_polynomial(X):
         return False
@@ -304,7 +316,10 @@ def _scanned_zeros(expr: sp.Expr) -> Iterator[Breakpoint]:
 
 def _rational_zero(expr: sp.Expr, program: Program, low: Any, high: Any) -> Breakpoint | None:
     """The zero in a bracket as a fraction with denominator up to 1000, when substituting it gives exactly 0."""
-    approximate = Fraction(float(Breakpoint(None, program, (mpmath.mpf(low), mpmath.mpf(high)))))
+    try:
+        approximate = Fraction(float(Breakpoint(None, program, (mpmath.mpf(low), mpmath.mpf(high)))))
+    except ActivationError:
+        return None
     fraction = approximate.limit_denominator(1000)
     candidate = sp.Rational(fraction.numerator, fraction.denominator)
     return Breakpoint(candidate) if expr.subs(X, candidate) == 0 else None

@@ -270,3 +270,26 @@ def test_breakpoints_too_fine_for_the_digits_are_refused(text: str) -> None:
 )
 def test_square_integrability_of_the_derivative_is_read_off_its_growth(text: str, finite: bool) -> None:
     assert activation(text).has_square_integrable_derivative is finite
+
+
+def test_parity_is_proved_or_none() -> None:
+    """A spike far from every point that samples could take: odd to 340 digits there, and not odd."""
+    assert activation("x + 1e10*exp(-1e20*(x-1/3)**2)").parity is None
+    assert activation("tanh(x)*sin(x)").parity == "even"
+    assert activation("2*sigmoid(3*x) - 1").parity == "odd"
+    assert activation("sigmoid(x/2) + normal_cdf(x)").odd_up_to_constant is False  # mixed: not proved, so not claimed
+    assert activation("x*sigmoid(x) - x/2").parity == "even"
+
+
+@pytest.mark.parametrize(
+    "text", ["where(abs(x-1) < 1e-50, 1e60, 0) + x", "x + where(abs(abs(x-1)-1e-50) < 1e-51, 1, 0)"]
+)
+def test_a_narrow_piece_of_a_nested_switch_is_not_lost(text: str) -> None:
+    with pytest.raises(ActivationError, match="apart"):
+        activation(text)
+
+
+def test_a_zero_beyond_its_own_branch_need_not_be_computed() -> None:
+    """The outer branch of softsign has a pole, where the switch function overflows."""
+    act = activation("min(erfc(tanh(x)), mish(sinh(softsign(x))), 4)")
+    assert all(abs(float(b)) < 10 for b in act.breakpoints)

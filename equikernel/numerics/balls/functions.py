@@ -105,7 +105,6 @@ class BallFunction:
     Attributes:
         activation: phi.
         pieces: the smooth pieces, left to right.
-        parity: "even", "odd" or None, decided on the expressions only.
     """
 
     def __init__(self, activation: Activation) -> None:
@@ -119,18 +118,10 @@ class BallFunction:
             for (piece, program), slope in zip(programs, slopes, strict=True)
         )
 
-    @cached_property
+    @property
     def parity(self) -> str | None:
-        """Even or odd, by the expressions of mirrored pieces between mirrored exact breakpoints."""
-        points = [b.exact for b in self.activation.breakpoints]
-        if any(p is None or q is None or sp.expand(p + q) != 0 for p, q in zip(points, reversed(points), strict=True)):
-            return None
-        pieces = self.activation.pieces
-        for name, sign in (("even", 1), ("odd", -1)):
-            mirrored = zip(pieces, reversed(pieces), strict=True)
-            if all(sp.expand(a.expr.subs(X, -X) - sign * b.expr) == 0 for a, b in mirrored):
-                return name
-        return None
+        """Even, odd or None, decided on the expressions."""
+        return self.activation.parity
 
     @cached_property
     def proved_continuous(self) -> bool:
