@@ -138,6 +138,10 @@ def _sentence(r: Record) -> None:
     r["uniqueness"] = "exactly two fixed points on (0, oo)"
 
 
+def _number_in_a_sentence(r: Record) -> None:
+    r["uniqueness"] = r["uniqueness"].replace("0.068", "0.001")
+
+
 def _unstable(r: Record) -> None:
     r["fixed_points"][0]["stable"] = False
 
@@ -167,7 +171,16 @@ def _other_activation(r: Record) -> None:
     [
         *(_wrong_root, _shrunk_root, _wrong_coefficient, _narrow_coefficient, _unknown_coefficient, _gap, _too_short),
         *(_late_start, _false_exclusion, _false_slope, _no_boxes, _false_shape, _low_bound, _other_theorem),
-        *(_opposite_sign, _interval_claims_all, _count, _sentence, _unstable, _no_point, _stability),
+        *(
+            _opposite_sign,
+            _interval_claims_all,
+            _count,
+            _sentence,
+            _number_in_a_sentence,
+            _unstable,
+            _no_point,
+            _stability,
+        ),
         *(_stability_value, _other_problem, _other_activation),
     ],
 )
@@ -192,6 +205,12 @@ def test_a_hidden_fixed_point_is_missed_by_nobody() -> None:
     record["boxes"] = [{"lower": 0.0999, "upper": 5.8, "verdict": "F' > 0"}]
     report = check_certificate(record)
     assert not report.passed
+
+
+def test_an_interval_may_not_be_stretched() -> None:
+    record = copy.deepcopy(certificate("x**2", "1/5", "1/2"))
+    record["uniqueness"] = record["uniqueness"].replace("(0, 1000.0]", "(0, 9000.0]")
+    assert not check_certificate(record).passed
 
 
 def test_an_undecided_count_may_not_be_sold_as_decided() -> None:

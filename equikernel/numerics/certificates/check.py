@@ -45,6 +45,7 @@ _MORE_BITS = 24  # how much sharper the coefficients are enclosed than claimed
 _SLOPE_BITS = 40
 _MANY_DIGITS = 250  # from which the slower engine would take minutes
 _FEW_BITS, _MOST_BITS = 20, 4000
+_SHOWN, _NOTHING = 1e-4, 1e-12  # relative and absolute agreement of the numbers in sentences
 _HALF = 0.41
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?")
 
@@ -201,7 +202,7 @@ class _Checker:
                 claimed[key] == value, f"the count was not confirmed: {key} is {value}, not {str(claimed[key])[:60]}"
             )
         for claim, sentence in zip(self.record.sentences, (count.existence, count.uniqueness), strict=True):
-            _require(_words(claim) == _words(sentence), f"the sentence {claim[:60]!r} was not confirmed: {sentence}")
+            _require(_same(claim, sentence), f"the sentence {claim[:60]!r} was not confirmed: {sentence}")
 
     def _points(self, runs: tuple[Run, ...]) -> list[Zero]:
         """One ball in each run, with a change of sign of F over it, and its stability."""
@@ -289,6 +290,9 @@ def _bits_of(ball: arb) -> int:
     return min(max(int(ball.rel_accuracy_bits()), _FEW_BITS), _MOST_BITS)
 
 
-def _words(sentence: str) -> str:
-    """A sentence without its numbers, which are claims of their own or for reading."""
-    return _NUMBER.sub("#", sentence)
+def _same(claim: str, sentence: str) -> bool:
+    """Whether two sentences agree, their numbers to the few digits that are shown."""
+    if _NUMBER.sub("#", claim) != _NUMBER.sub("#", sentence):
+        return False
+    pairs = zip(_NUMBER.findall(claim), _NUMBER.findall(sentence), strict=True)
+    return all(math.isclose(float(x), float(y), rel_tol=_SHOWN, abs_tol=_NOTHING) for x, y in pairs)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+from flint import arb
+
+from equikernel.errors import InputError, UncertifiedError
+from equikernel.numerics.balls.context import precision
+from equikernel.numerics.certificates.branch import first_zero
+from equikernel.numerics.certificates.certificate import certify
+from equikernel.numerics.certificates.phase import phase_diagram
+from equikernel.theory.models import DEQ
+
+
+def test_relu_is_known_in_closed_form() -> None:
+    # V = q (1 - 1/pi)/2, v = 1/2: chaos at sigma_a2 = 2, existence ends at 2/(1 - 1/pi)
+    found = phase_diagram("relu")
+    chaos, existence = found.transitions["chaos"], found.transitions["existence"]
+    with precision(64):
+        limit = 2 / (1 - 1 / arb.pi())
+        assert chaos.sigma_a2 is not None
+        assert existence.sigma_a2 is not None
+        assert chaos.q is not None
+        assert chaos.sigma_a2.contains(2)
+        assert chaos.q.overlaps((arb(4) / 5) / (1 - 2 / limit))
+        assert chaos.q.rad() < 1e-4
+        assert existence.sigma_a2.overlaps(limit)
+    assert found.transitions["norm"].verdict == "never"
+    assert found.first == "chaos"
+
+
+def test_the_square_folds_where_its_discriminant_vanishes() -> None:
+    # F = q - 2 sigma_a2 q^2 - b: the fold is at sigma_a2 = 1/(8 b), q = 2 b
+    found = phase_diagram("x**2", "1/2", digits=4)
+    for name in ("norm", "existence"):
+        transition = found.transitions[name]
+        assert transition.sigma_a2 is not None
+        assert transition.q is not None
+        assert transition.sigma_a2.contains(0.25)
+        assert transition.q.contains(1)
+    assert "q <= 500" in found.transitions["existence"].statement
+
+
+def test_tanh_becomes_chaotic_where_certificates_say_so() -> None:
+    transition = phase_diagram("tanh", "1/2", digits=4).transitions["chaos"]
+    assert transition.sigma_a2 is not None
+    low, high = float(transition.sigma_a2.lower()), float(transition.sigma_a2.upper())
+    below, above = (certify(DEQ("tanh", value, "1/2")) for value in (low * 0.999, high * 1.001))
+    assert below.coefficients is not None
+    assert above.coefficients is not None
+    assert below.coefficients.stability["chaos"].holds is True
+    assert above.coefficients.stability["chaos"].holds is False
+
+
+def test_jumps_are_chaotic_at_once() -> None:
+    found = phase_diagram("sign")
+    assert found.first == "chaos"
+    assert found.transitions["chaos"].sigma_a2 == 0
+    assert found.transitions["existence"].verdict == "never"
+
+
+def test_identity_exists_up_to_one_and_is_never_chaotic_before() -> None:
+    # sigma_a2 v = sigma_a2 and V = q: F = q (1 - sigma_a2) - b
+    found = phase_diagram("identity", digits=3)
+    assert found.transitions["existence"].sigma_a2 == 1
+    assert found.transitions["chaos"].verdict == "not reached"
+    assert found.first == "existence"
+
+
+def test_tied_variances_follow_the_same_curve() -> None:
+    # tanh with sigma_b2 = 1 - sigma_a2 attracts for every sigma_a2 < 1
+    found = phase_diagram("2*tanh(x)", tied=True, digits=3)
+    transition = found.transitions["chaos"]
+    assert transition.sigma_a2 is not None
+    low, high = float(transition.sigma_a2.lower()), float(transition.sigma_a2.upper())
+    for value, holds in ((low * 0.99, True), (high * 1.01, False)):
+        point = certify(DEQ("2*tanh(x)", value, 1 - value))
+        assert point.coefficients is not None
+        assert point.coefficients.stability["chaos"].holds is holds
+    assert found.to_dict()["tied"] is True
+
+
+def test_a_degenerate_tied_curve_is_refused() -> None:
+    with pytest.raises(UncertifiedError, match="degenerate"):
+        phase_diagram("identity", tied=True)
+
+
+@pytest.mark.parametrize("arguments", [{"sigma_b2": 0}, {"tau0": -1}, {"digits": 0}, {"digits": 40}])
+def test_bad_arguments_are_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        phase_diagram("tanh", **arguments)  # type: ignore[arg-type]  # the values are what is wrong
+
+
+def test_the_first_zero_has_nothing_before_it() -> None:
+    with precision(64):
+        found = first_zero(lambda q: (2 - q) * (3 - q) * (5 - q), 1.0, 10.0, 1e-9)
+    assert found.zero is not None
+    assert found.zero.contains(2)
+    assert found.zero.rad() < 1e-6
+
+
+def test_a_touching_zero_is_undecided() -> None:
+    with precision(64):
+        found = first_zero(lambda q: (q - 2) ** 2, 1.0, 10.0, 1e-6)
+    assert found.zero is None
+    assert not found.decided
+    assert found.positive_to <= 2
