@@ -28,9 +28,10 @@ from equikernel.numerics.balls.problem import Segment, segments
 __all__ = ["hermite_coefficients", "working_bits"]
 
 _REAL = BallArithmetic()
-_PARAMETERS = (1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 24.0)  # r of the ellipses tried
+_PARAMETERS = (1.5, 2.0, 3.0, 4.5, 7.0, 12.0, 24.0, 48.0)  # r of the ellipses tried
+_LONGEST_RULE, _LONGEST_RULE_PER_BIT = 64, 0.17  # longer rules take longer to make than the sums they save
 _MEHLER = tuple(arb(1) - arb(2) ** -j for j in range(1, 11))  # t
-_MAX_WORK = 30_000_000  # nodes times degrees: a minute or so
+_MAX_WORK = 30_000_000  # nodes times coefficients, counted once more for every 1024 bits: a minute or so
 _MAX_PANELS = 20_000
 _MOST = 10**9
 _PROOF_BITS = 64
@@ -58,7 +59,7 @@ class _Problem:
         """The refusal when the work goes beyond what is stated."""
         return UncertifiedError(
             f"{self.order + 1} Hermite coefficients of {self.function.activation.name} need more than the stated work "
-            f"({_MAX_WORK} nodes times coefficients, {_MAX_PANELS} panels); take a smaller order, fewer digits or a "
+            f"({_MAX_WORK} nodes times coefficients, or {_MAX_PANELS} panels); take a smaller order, fewer digits or a "
             "smoother activation"
         )
 
@@ -90,19 +91,19 @@ def hermite_coefficients(function: BallFunction, tau: arb, order: int, bits: int
     with precision(_PROOF_BITS):
         tails = {side: _tail(problem, side) for side in (-1, 1)}
         error += sum((bound for _, bound in tails.values()), arb(0))
-    sums = [arb(0)] * (order + 1)
-    used = 0
+    parts = []
     for segment in segments(function):
         low, high = (
             side * tails[side][0] if end is None else (end / tau).mid()
             for side, end in ((-1, segment.lower), (1, segment.upper))
         )
-        for panel in _panels(problem, segment.piece, low, high) if low < high else ():
-            error += segment.copies * panel.error
-            used += panel.nodes
-            if used * (order + 1) > _MAX_WORK:
-                raise problem.too_hard()
-            _add_panel(sums, tau, segment, panel)
+        parts += [(segment, panel) for panel in (_panels(problem, segment.piece, low, high) if low < high else ())]
+    if sum(panel.nodes for _, panel in parts) * (order + 1) * (1 + ctx.prec // 1024) > _MAX_WORK:
+        raise problem.too_hard()
+    sums = [arb(0)] * (order + 1)
+    for segment, panel in parts:
+        error += segment.copies * panel.error
+        _add_panel(sums, tau, segment, panel)
     return _normalised(sums, function.parity, error)
 
 
@@ -147,6 +148,7 @@ def _panels(problem: _Problem, piece: BallPiece, low: arb, high: arb) -> list[_P
     found: list[_Panel] = []
     with precision(_PROOF_BITS):
         shortest = 2.0 ** max(problem.goal, -1000)
+        longest = _LONGEST_RULE - _LONGEST_RULE_PER_BIT * problem.goal
         open_ = [_best(problem, piece, low, high)]
         tried = 0
         while open_:
@@ -156,7 +158,7 @@ def _panels(problem: _Problem, piece: BallPiece, low: arb, high: arb) -> list[_P
             panel = open_.pop()
             middle = ((panel.lower + panel.upper) / 2).mid()
             halves = [_best(problem, piece, panel.lower, middle), _best(problem, piece, middle, panel.upper)]
-            if panel.nodes <= sum(half.nodes for half in halves) and panel.nodes < _MOST:
+            if panel.nodes <= min(longest, sum(half.nodes for half in halves)):
                 found.append(panel)
             elif float(panel.upper - panel.lower) < shortest:
                 found.append(_bounded(problem, piece, panel.lower, panel.upper))

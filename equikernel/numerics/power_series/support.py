@@ -11,6 +11,8 @@ from equikernel.theory.program import X
 
 __all__ = ["hermite_support", "kernel_support"]
 
+_MAX_OPERATIONS = 60  # of what SymPy is asked to cancel
+
 
 def hermite_support(function: BallFunction, order: int) -> frozenset[int]:
     """The k in 1 .. order for which c_k is not proved to vanish, whatever the scale.
@@ -30,12 +32,26 @@ def _degree(function: BallFunction, parity: int) -> int | None:
         return None
     pieces = activation.pieces
     parts = {
-        sp.expand((piece.expr + (-1) ** parity * mirror.expr.subs(X, -X)) / 2)
+        _simplified((piece.expr + (-1) ** parity * mirror.expr.subs(X, -X)) / 2)
         for piece, mirror in zip(pieces, reversed(pieces), strict=True)
     }
     if len(parts) > 1 or not (part := parts.pop()).is_polynomial(X):
         return None
     return int(sp.degree(part, X)) if part.has(X) else 0
+
+
+def _simplified(part: sp.Expr) -> sp.Expr:
+    """Expanded; a rational function of x and e^(cx) in lowest terms, which shows that sigmoid - 1/2 is odd."""
+    expanded = sp.expand(part)
+    if expanded.is_polynomial(X) or sp.count_ops(expanded) > _MAX_OPERATIONS:
+        return expanded
+    exponents = {e.args[0] for e in expanded.atoms(sp.exp)}
+    scale = next(iter(exponents), sp.S.Zero)
+    t = sp.Dummy("t")
+    rational = expanded.xreplace({sp.exp(scale): t, sp.exp(-scale): 1 / t})
+    if not (exponents <= {scale, -scale} and rational.is_rational_function(X, t)):
+        return expanded
+    return sp.cancel(rational).xreplace({t: sp.exp(scale)})
 
 
 def kernel_support(hermite: Iterable[int], order: int, *, feedback: bool, tangent: bool) -> frozenset[int]:
