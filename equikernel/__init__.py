@@ -17,6 +17,12 @@ _HOMES = {
     "EquikernelError": "equikernel.errors",
     "ExplicitNetwork": "equikernel.theory.models",
     "activation": "equikernel.theory.activation",
+    "certify": "equikernel.numerics.certificates.certificate",
+    "check_certificate": "equikernel.numerics.certificates.check",
+    "closed_form_moments": "equikernel.theory.closed_forms",
+    "dual_activation": "equikernel.theory.dual_forms",
+    "enclosed_moments": "equikernel.numerics.enclosed_moments",
+    "equations": "equikernel.numerics.symbolic",
     "equivalent_ck": "equikernel.numerics.equivalents",
     "equivalent_network": "equikernel.numerics.design",
     "equivalent_ntk": "equikernel.numerics.equivalents",
@@ -27,9 +33,13 @@ _HOMES = {
     "implicit_ck": "equikernel.numerics.kernels",
     "implicit_kernels": "equikernel.numerics.kernels",
     "implicit_ntk": "equikernel.numerics.kernels",
+    "kernel_series": "equikernel.numerics.power_series",
     "load_dataset": "equikernel.validation.datasets",
+    "phase_diagram": "equikernel.numerics.certificates.phase",
+    "sensitivities": "equikernel.numerics.sensitivities",
     "solve": "equikernel.numerics.solve",
     "validate": "equikernel.validation.validate",
+    "verified_closed_forms": "equikernel.numerics.closed_forms",
     "verify": "equikernel.validation.verify",
 }
 
@@ -39,6 +49,12 @@ __all__ = [
     "EquikernelError",
     "ExplicitNetwork",
     "activation",
+    "certify",
+    "check_certificate",
+    "closed_form_moments",
+    "dual_activation",
+    "enclosed_moments",
+    "equations",
     "equivalent_ck",
     "equivalent_network",
     "equivalent_ntk",
@@ -49,21 +65,35 @@ __all__ = [
     "implicit_ck",
     "implicit_kernels",
     "implicit_ntk",
+    "kernel_series",
     "load_dataset",
+    "phase_diagram",
+    "sensitivities",
     "solve",
     "validate",
+    "verified_closed_forms",
     "verify",
 ]
 
 if TYPE_CHECKING:
     from equikernel.errors import EquikernelError
+    from equikernel.numerics.certificates.certificate import certify
+    from equikernel.numerics.certificates.check import check_certificate
+    from equikernel.numerics.certificates.phase import phase_diagram
+    from equikernel.numerics.closed_forms import verified_closed_forms
     from equikernel.numerics.design import equivalent_network
+    from equikernel.numerics.enclosed_moments import enclosed_moments
     from equikernel.numerics.equivalents import equivalent_ck, equivalent_ntk
     from equikernel.numerics.explicit import explicit_coefficients
     from equikernel.numerics.kernels import explicit_ck, explicit_ntk, implicit_ck, implicit_kernels, implicit_ntk
     from equikernel.numerics.moments import gaussian_moments
+    from equikernel.numerics.power_series import kernel_series
+    from equikernel.numerics.sensitivities import sensitivities
     from equikernel.numerics.solve import solve
+    from equikernel.numerics.symbolic import equations
     from equikernel.theory.activation import Activation, activation
+    from equikernel.theory.closed_forms import closed_form_moments
+    from equikernel.theory.dual_forms import dual_activation
     from equikernel.theory.models import DEQ, ExplicitNetwork
     from equikernel.validation.datasets import load_dataset
     from equikernel.validation.validate import validate

@@ -15,12 +15,13 @@ from typer.exceptions import Abort, TyperException
 from equikernel.cli.certify import check, phase
 from equikernel.cli.commands import app
 from equikernel.cli.moments import dual, moments
+from equikernel.cli.series import series
 from equikernel.cli.symbolic import equations
 from equikernel.errors import EquikernelError
 
 __all__ = ["main"]
 
-for command in (check, phase, moments, dual, equations):
+for command in (check, phase, moments, dual, series, equations):
     app.command()(command)
 
 

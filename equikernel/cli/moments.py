@@ -81,7 +81,7 @@ def _formulas(act: str, parameters: str, *, derive: bool, as_latex: bool, as_jso
 
 
 def dual(act: Act, parameters: _Parameters = "", as_latex: _Latex = False, as_json: Json = False) -> None:
-    """The dual activation E[phi(u) phi(v)] in closed form, where it has one."""
+    """The dual activation, E of phi(u)*phi(v), in closed form where it has one."""
     from equikernel.theory.closed_forms import function_of
     from equikernel.theory.dual_forms import dual_activation
     from equikernel.theory.parameters import declared_parameters
