@@ -23,7 +23,7 @@ from equikernel.errors import AccuracyError, InputError, NoClosedFormError, Unce
 from equikernel.numerics.balls.context import bits_of_digits, constant, exact, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.balls.moments import ball_moments
-from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moment, Moments, require_derivative
+from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moment, Moments
 from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.closed_forms import (
@@ -88,7 +88,7 @@ class VerifiedForms:
         for name in RAW:
             if name != "v" or finite:
                 self.forms[name]  # raises where there is none
-        balls = _accurate(self.forms, _ball_of, tau, digits)
+        balls = _accurate(self.forms, tau, digits)
         values = {name: self._moment(name, ball, digits) for name, ball in balls.items() if name not in RAW[:-1]}
         return Moments(
             activation=self.activation,
@@ -100,14 +100,6 @@ class VerifiedForms:
             h=values["h"],
             v_or_none=values["v"] if finite else None,
         )
-
-    def require_derivative(self) -> None:
-        """Refuse an activation whose E[phi'^2] is infinite.
-
-        Raises:
-            InputError: names the offending point.
-        """
-        require_derivative(self.activation)
 
     def _moment(self, name: str, ball: arb, digits: int) -> Moment:
         if self.forms[name] == 0:
@@ -219,12 +211,12 @@ def _ball_of(tau: Any) -> arb:
     return ball
 
 
-def _accurate(forms: ClosedForms, ball_of: Callable[[Any], arb], tau: Any, digits: int) -> dict[str, arb]:
+def _accurate(forms: ClosedForms, tau: Any, digits: int) -> dict[str, arb]:
     """Balls of the closed moments, at rising precision until each has the digits or is negligible."""
     wanted = bits_of_digits(digits) + 4
     for extra in _EXTRA_BITS:
         with precision(wanted + extra):
-            balls = _evaluated(forms, ball_of(tau))
+            balls = _evaluated(forms, _ball_of(tau))
         short = [name for name, ball in balls.items() if ball.rel_accuracy_bits() < wanted and forms[name] != 0]
         if not short:
             break
