@@ -74,6 +74,10 @@ def _shrunk_root(r: Record) -> None:
     ball["rad"] = "1e-9"
 
 
+def _wide_root(r: Record) -> None:
+    r["fixed_points"][0]["q"] = {"mid": "0.85", "rad": "0.04"}
+
+
 def _wrong_coefficient(r: Record) -> None:
     _shift(r["enclosures"]["kappa2"], "4")
 
@@ -205,6 +209,12 @@ def test_a_hidden_fixed_point_is_missed_by_nobody() -> None:
     record["boxes"] = [{"lower": 0.0999, "upper": 5.8, "verdict": "F' > 0"}]
     report = check_certificate(record)
     assert not report.passed
+
+
+def test_a_wide_but_true_root_is_confirmed() -> None:
+    record = copy.deepcopy(certificate())
+    _wide_root(record)
+    assert check_certificate(record).failure is None
 
 
 def test_an_interval_may_not_be_stretched() -> None:

@@ -26,6 +26,8 @@ _SLOPE_BITS = 30
 _NEIGHBOURHOODS = (2.0**-36, 2.0**-28, 2.0**-20, 2.0**-44)  # relative radii tried around the start
 _MAX_STEPS = 100
 _GUARD = 16
+_FEWEST = 30  # bits of a first step from a wide ball
+_LOSS = 4  # bits that a doubling may fall short by
 _LEAST_GAIN = 2  # bits of a step; less is the end of what the moments allow
 
 
@@ -110,7 +112,7 @@ def sharpen(equation: Equation, zero: Zero, bits: int, engine: str = "auto") -> 
     """
     found, have = zero.q, _accuracy(zero.q)
     while have < bits:
-        work = min(2 * have - 4, bits + _GUARD)
+        work = _next(have, bits + _GUARD)
         with precision(work + _GUARD):
             # the digits gained are those of F' on the ball
             slope = equation.slope_over(found, work - have + _GUARD, engine)
@@ -129,6 +131,14 @@ def sharpen(equation: Equation, zero: Zero, bits: int, engine: str = "auto") -> 
             "nearly double; ask for fewer digits, or change sigma_a2 slightly"
         )
     return found
+
+
+def _next(have: int, goal: int) -> int:
+    """The next of as few precisions as doubling allows, the last of which is the goal."""
+    reach = max(2 * have - _LOSS, _FEWEST)
+    while goal > reach:
+        goal = goal // 2 + _LOSS
+    return goal
 
 
 def _newton(q: arb, value: arb, slope: arb, around: arb) -> arb | None:
