@@ -13,6 +13,7 @@ import pytest
 from flint import arb, ctx
 
 from equikernel.errors import InputError, UncertifiedError
+from equikernel.numerics.balls import integral
 from equikernel.numerics.balls.context import hull, precision
 from equikernel.numerics.balls.moments import ball_moments
 from equikernel.numerics.balls.variance import variance_enclosure
@@ -224,6 +225,14 @@ def test_variance_over_an_interval(spec: str, low: str, high: str) -> None:
         if spec == "exp(2*x)":  # whose V'' is 2^8 V
             return
         assert h.rad() <= 60 * max(seconds) * radius + arb(2) ** -38 * thin.V / q
+
+
+def test_variance_that_cannot_be_enclosed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integral, "_EVALUATIONS", 1)
+    monkeypatch.setattr(integral, "_EVALUATIONS_PER_BIT", 0)
+    for q in (arb(1), hull(1, 1.1)):
+        with pytest.raises(UncertifiedError, match="could not be enclosed"):
+            variance_enclosure(activation("1/(1+x**2)"), q, 40)
 
 
 @pytest.mark.parametrize("spec", ["heaviside(3-x)", "heaviside(x+1/3)*tanh(x)", "5*where(abs(x)>2, 1, 0)"])

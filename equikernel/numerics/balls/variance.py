@@ -20,7 +20,7 @@ from equikernel.numerics.balls.context import hull, precision
 from equikernel.numerics.balls.functions import BallFunction, BallPiece, ball_function
 from equikernel.numerics.balls.integral import integral_moments, integrate, work_limit
 from equikernel.numerics.balls.integrands import Shape, hermite4
-from equikernel.numerics.balls.problem import end_slack, moment_problem, segments
+from equikernel.numerics.balls.problem import RawBalls, end_slack, moment_problem, segments
 from equikernel.numerics.balls.tails import cut_integrals
 from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation
@@ -57,43 +57,42 @@ def variance_enclosure(activation: Activation, q: arb, bits: int) -> tuple[arb, 
     lost = 0
     for _ in range(_ATTEMPTS):
         with precision(bits + lost + _WORKING):
-            m, m_slope, V, h = _at(function, middle, bits + lost + _GUARD)
+            tau, work = middle.sqrt(), bits + lost + _GUARD
+            found = integral_moments(moment_problem(function, tau, work, _WANTED), work)
+            m, m_slope, V, h = _derived(tau, found)
             short = max(_shortage(V, V, bits), _shortage(middle * h, V, bits))
-        if short <= 0:
+        if short <= 0 or found.exhausted:
             break
         lost += short + _GUARD
-    if q.is_exact():
-        return V, h
-    with precision(bits + lost + _WORKING):
-        step = q - middle
-        square = hull(0, q.rad() ** 2)
-        V_curve, m_curve = _curvatures(function, q, m.mid(), V)
-        m_over = (m - m.mid()) + m_slope * step + m_curve * square / 2
-        m_slope_over = m_slope + m_curve * step
-        curve = V_curve - 2 * m_slope_over * m_slope_over - 2 * m_over * m_curve
-        V_over, h_over = V + h * step + curve * square / 2, h + curve * step
-    if not (V_over.is_finite() and h_over.is_finite()):
+    if not q.is_exact() and V.is_finite():
+        with precision(bits + lost + _WORKING):
+            step = q - middle
+            square = hull(0, q.rad() ** 2)
+            V_curve, m_curve = _curvatures(function, q, m.mid(), V)
+            m_over = (m - m.mid()) + m_slope * step + m_curve * square / 2
+            m_slope_over = m_slope + m_curve * step
+            curve = V_curve - 2 * m_slope_over * m_slope_over - 2 * m_over * m_curve
+            V, h = V + h * step + curve * square / 2, h + curve * step
+    if not (V.is_finite() and h.is_finite()):
         raise UncertifiedError(
             f"the variance of {activation.name} over the interval {q.str(6)} of q could not be enclosed; "
             "take a narrower interval or a smoother activation"
         )
-    return V_over, h_over
+    return V, h
 
 
 def _shortage(value: arb, size: arb, bits: int) -> int:
     """How many bits the ball lacks of an accuracy of 2^-bits times ``size``; many when ``size`` is not known."""
     if value.rad() == 0:
         return 0
-    if size.contains(0):
+    if size.contains(0) or not value.is_finite():
         return bits + _WORKING
     return bits + math.ceil(float((value.rad() / size.abs_lower()).log().mid()) / math.log(2))
 
 
-def _at(function: BallFunction, q: arb, bits: int) -> tuple[arb, arb, arb, arb]:
-    """m, m', V and h at one q."""
-    tau = q.sqrt()
-    values = integral_moments(moment_problem(function, tau, bits, _WANTED), bits).values
-    m0, s0, _, m2, s2, _ = values
+def _derived(tau: arb, found: RawBalls) -> tuple[arb, arb, arb, arb]:
+    """The mean, its slope in q, V and h at one tau."""
+    m0, s0, _, m2, s2, _ = found.values
     slope = formulas.curvature(m2, tau) / 2
     return m0, slope, formulas.variance(m0, s0), formulas.variance_slope(m0, m2, s2, tau)
 
