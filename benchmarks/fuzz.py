@@ -137,7 +137,7 @@ class _Worker:
         result["stages"] |= self.faults
         self.task = None
         head = {"seed": self.seed, "kind": kind, "index": index, "text": trial.text, "tau": trial.tau}
-        return {**head, "outcome": _outcome(result), **result}
+        return {**head, "outcome": outcome(result), **result}
 
     def stop(self) -> None:
         self.process.kill()
@@ -148,7 +148,8 @@ class _Worker:
 _XCPU = 24  # SIGXCPU
 
 
-def _outcome(result: dict[str, Any]) -> str:
+def outcome(result: dict[str, Any]) -> str:
+    """What came of a trial: the worst that happened, "agreed" when two methods or more gave numbers, else "refused"."""
     states = {record["status"] for record in result["stages"].values()}
     if result["disagreements"]:
         return "disagreed"

@@ -8,7 +8,7 @@ import random
 from equikernel.theory.grammar import functions
 from equikernel.theory.registry import lookup, names
 
-__all__ = ["KINDS", "random_tau", "random_text"]
+__all__ = ["KINDS", "functions", "random_tau", "random_text"]
 
 KINDS = ("grammar", "breakpoints")
 MAX_DEPTH = 5

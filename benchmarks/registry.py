@@ -4,9 +4,10 @@
 
 Prints a Markdown table. "closed forms" names the moments that have one, or the reason why there is none; "derived" is
 the time of the derivation and "verified" that of the comparison with ball enclosures at five scales. The certificate is
-of sigma_a2 = 1/5, sigma_b2 = 4/5, tau0 = 1 with 50 digits asked for; "digits" are those of the widest enclosure among
-those that do not contain 0 (coefficients that vanish without a symbolic proof are balls around 0). Each activation is measured in this process, in
-the order of the registry: the first pays for what is imported on first use, celu at its default is elu. Times are the processor's.
+of sigma_a2 = 1/5, sigma_b2 = 4/5, tau0 = 1 with 50 digits asked for; "digits" are those of the widest enclosure that
+does not contain 0 (a coefficient that vanishes without a symbolic proof is a ball around 0). Each activation is
+measured in this process, in the order of the registry: the first pays for what is imported on first use, and celu at
+its default is elu. Times are the processor's.
 """
 
 from __future__ import annotations
