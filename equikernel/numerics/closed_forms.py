@@ -10,43 +10,39 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import sympy as sp
-from flint import acb, arb
+from flint import arb
 
 from equikernel.errors import AccuracyError, InputError, NoClosedFormError, UncertifiedError
-from equikernel.numerics.balls.context import bits_of_digits, constant, exact, precision
+from equikernel.numerics.balls.context import bits_of_digits, exact, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.balls.moments import ball_moments
+from equikernel.numerics.closed_form_balls import combination_ball, enclosure
 from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moment, Moments
 from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.closed_forms import (
     RAW,
-    TAU,
     ClosedForms,
     closed_form_moments,
     function_of,
-    im_erf,
-    re_erf,
 )
 from equikernel.theory.closed_forms.atoms import atoms_of
-from equikernel.theory.closed_forms.combination import Combination, rational
 from equikernel.theory.multiprecision import mp_arithmetic
 
-__all__ = ["CHECKED_AT", "VerifiedForms", "enclosure", "verified_closed_forms"]
+__all__ = ["CHECKED_AT", "VerifiedForms", "verified_closed_forms"]
 
 CHECKED_AT = (Fraction(1, 1000), Fraction(1, 10), Fraction(1), Fraction(10), Fraction(1000))
 _FEWEST_CHECKS = 2
 _CHECK_BITS = 40
 _OSCILLATION = 50  # phi^2 with more than this many radians within a standard deviation is too costly for quadrature,
 _GROWTH = 100  # and so is one that grows by more than exp of this, where its tails matter
-_LARGE_ERFC = 10**4
 _EXTRA_BITS = (24, 128, 512, 2048, 8192)
 _NEGLIGIBLE = 1e-50  # a moment this close to zero that no precision tells from zero is reported with its error bound
 
@@ -235,7 +231,7 @@ def _accurate(forms: ClosedForms, tau: Any, digits: int) -> dict[str, arb]:
 
 
 def _evaluated(forms: ClosedForms, tau: arb) -> dict[str, arb]:
-    raw = {e.name: _combination(e.value, tau) for e in forms.expectations}
+    raw = {e.name: combination_ball(e.value, tau) for e in forms.expectations}
     m0, s0, m1, m2, s2 = (raw[name] for name in RAW[:5])
     return raw | {
         "mean": m0,
@@ -244,101 +240,3 @@ def _evaluated(forms: ClosedForms, tau: arb) -> dict[str, arb]:
         "d2": formulas.curvature(m2, tau),
         "h": formulas.variance_slope(m0, m2, s2, tau),
     }
-
-
-def _combination(value: Combination, tau: arb) -> arb:
-    """A combination at tau, erf far from zero as +-1 -+ erfc.
-
-    K (erf(z) - 1) with huge K = exp(tau^2/2) would take as many bits as K is long. The ones are added up symbolically,
-    and where they cancel only erfc is left.
-    """
-    walk = _Walk({TAU: acb(tau)})
-    total = acb(0)
-    for rest, (constant_part, errors) in _by_error_functions(value).items():
-        inner, plain = acb(0), constant_part
-        for argument, coefficient in errors:
-            z = walk(argument).real
-            if abs(z) > 1:
-                sign = 1 if z > 0 else -1
-                plain = rational(plain + sign * coefficient)
-                inner -= sign * walk(coefficient) * _erfc(sign * z)
-            else:
-                inner += walk(coefficient) * z.erf()
-        total += walk(rest) * (inner + walk(plain))
-    return total.real
-
-
-def _erfc(z: arb) -> arb:
-    """erfc(z) for z > 1; arb's own gives up its relative accuracy beyond 10^5."""
-    if z < _LARGE_ERFC:
-        return z.erfc()
-    half = arb(1) / 2
-    square = z * z
-    return (-square).exp() * arb.hypgeom_u(square, half, half) / arb.pi().sqrt()
-
-
-def _by_error_functions(value: Combination) -> dict[sp.Expr, tuple[sp.Expr, list[tuple[sp.Expr, sp.Expr]]]]:
-    """K: (c, [(z, c_z), ...]) for the sum of K (c + sum c_z erf(z))."""
-    groups: dict[sp.Expr, tuple[sp.Expr, list[tuple[sp.Expr, sp.Expr]]]] = {}
-    for kernel, coefficient in value.terms.items():
-        errors = [f for f in sp.Mul.make_args(kernel) if isinstance(f, sp.erf) and f.args[0].is_extended_real]
-        rest = kernel / errors[0] if errors else kernel
-        plain, known = groups.get(rest, (sp.S.Zero, []))
-        if errors:
-            groups[rest] = (plain, [*known, (errors[0].args[0], coefficient)])
-        else:
-            groups[rest] = (plain + coefficient, known)
-    return groups
-
-
-def enclosure(expr: sp.Expr, tau: arb) -> arb:
-    """A ball that contains a closed form (without parameters) at every tau of a ball, at the current precision."""
-    return _Walk({TAU: acb(tau)})(expr).real
-
-
-_FUNCTIONS: dict[type, Callable[..., acb]] = {
-    sp.exp: acb.exp,
-    sp.sin: acb.sin,
-    sp.cos: acb.cos,
-    sp.erf: acb.erf,
-    sp.erfc: acb.erfc,
-    sp.erfi: acb.erfi,
-    sp.asin: acb.asin,
-    sp.atan: acb.atan,
-    re_erf: lambda a, b: ((a + 1j * b).erf() + (a - 1j * b).erf()) / 2,
-    im_erf: lambda a, b: ((a + 1j * b).erf() - (a - 1j * b).erf()) / 2j,
-}
-
-
-class _Walk:
-    """Complex enclosures of expressions, subexpressions once."""
-
-    def __init__(self, values: Mapping[sp.Expr, acb]) -> None:
-        self._known = dict(values)
-
-    def __call__(self, expr: sp.Expr) -> acb:
-        value = self._known.get(expr)
-        if value is None:
-            value = self._known[expr] = self._value(expr)
-        return value
-
-    def _value(self, expr: sp.Expr) -> acb:
-        if not expr.has(TAU):
-            return acb(constant(expr))
-        if expr.is_Add:
-            return sum(self._args(expr), acb(0))
-        if expr.is_Mul:
-            product = acb(1)
-            for factor in self._args(expr):
-                product *= factor
-            return product
-        if expr.is_Pow:
-            base = self(expr.base)
-            if expr.exp.is_Integer:
-                return base ** int(expr.exp)
-            return base.sqrt() ** int(2 * expr.exp)
-        value: acb = _FUNCTIONS[expr.func](*self._args(expr))
-        return value
-
-    def _args(self, expr: sp.Expr) -> Iterator[acb]:
-        return (self(argument) for argument in expr.args)

@@ -7,6 +7,7 @@ import math
 from fractions import Fraction
 from pathlib import Path
 
+import flint
 import mpmath
 import pytest
 import sympy as sp
@@ -17,7 +18,8 @@ from equikernel.errors import AccuracyError, InputError, NoClosedFormError
 from equikernel.numerics import closed_forms as module
 from equikernel.numerics.balls.context import exact, precision
 from equikernel.numerics.balls.moments import ball_moments
-from equikernel.numerics.closed_forms import CHECKED_AT, enclosure, verified_closed_forms
+from equikernel.numerics.closed_form_balls import enclosure
+from equikernel.numerics.closed_forms import CHECKED_AT, verified_closed_forms
 from equikernel.numerics.moments import multiprecision_moments
 from equikernel.theory.activation import activation, registry_names
 from equikernel.theory.closed_forms import TAU, closed_form_moments
@@ -137,6 +139,15 @@ def test_moments_that_vanish_are_exact_zeros():
     moments = verified_closed_forms("hard_tanh").moments(2)
     assert (moments.mean.value, moments.mean.error) == (0.0, 0.0)
     assert (moments.d2.value, moments.d2.error) == (0.0, 0.0)
+
+
+def test_precision_is_given_back():
+    # trap: python-flint's precision belongs to the process
+    before = flint.ctx.prec
+    verified_closed_forms("x**3 + x").moments(1, 60)
+    with pytest.raises(InputError):
+        verified_closed_forms("x**3 + x").moments(-1)
+    assert flint.ctx.prec == before
 
 
 def test_underflow_keeps_an_error_bound():
