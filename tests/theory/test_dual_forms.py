@@ -250,6 +250,8 @@ def test_assumptions_that_are_missing_are_named():
         dual_activation(sp.sin(sp.Symbol("w") * X))
     with pytest.raises(NoClosedFormError, match="breakpoint"):
         dual_activation(sp.Max(X - W, 0))
+    with pytest.raises(ActivationError, match="must not be called"):
+        dual_activation(sp.sin(Q_I * X))
     with pytest.raises(ParseError):
         dual_activation("relux")
 

@@ -20,6 +20,7 @@ from equikernel.theory.program import X
 __all__ = ["SIGNUM", "Expansion", "Term", "derivative", "expansion"]
 
 SIGNUM = sp.oo  # erf(alpha x) -> sgn(x) as alpha -> oo
+_RESERVED = {"q_i", "q_j", "rho", "s_i", "s_j"}
 _MAX_TERMS = 48
 _MAX_DEGREE = 12
 _MAX_DEGREE_WITH_FUNCTIONS = 4  # beside exponentials and error functions, whose algebra grows fast with the degree
@@ -108,6 +109,12 @@ def _half_lines(phi: Activation | sp.Expr) -> tuple[sp.Expr, sp.Expr]:
         pieces = [piece.expr for piece in phi.pieces]
         breakpoints = [at.to_sympy() for at in phi.breakpoints]
     else:
+        reserved = sorted(_RESERVED & {str(symbol) for symbol in phi.free_symbols})
+        if reserved:
+            raise ActivationError(
+                f"the parameters of an activation must not be called {', '.join(reserved)}, which the dual activation "
+                "is a function of; rename them"
+            )
         complex_ = sorted(str(symbol) for symbol in phi.free_symbols if not symbol.is_real)
         if complex_:
             raise ActivationError(
