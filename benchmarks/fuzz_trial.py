@@ -24,7 +24,7 @@ from equikernel.errors import EquikernelError
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.balls.moments import BallMoments, ball_moments
-from equikernel.numerics.closed_forms import enclosure
+from equikernel.numerics.closed_form_balls import enclosure
 from equikernel.numerics.moments import Moments, gaussian_moments, multiprecision_moments
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.closed_forms import closed_form_moments
