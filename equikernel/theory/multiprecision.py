@@ -31,7 +31,7 @@ class MpArithmetic(Operators):
             "expm1": lambda u: c.expm1(u) if u < 1 else self._exp(u) - 1,
             "log": lambda u: c.log(self._positive(u, "log")),
             "log1p": lambda u: c.log1p(self._positive(1 + u, "log") - 1 if u < -0.5 else u),
-            "sqrt": lambda u: c.sqrt(u if u == 0 else self._positive(u, "sqrt")),
+            "sqrt": lambda u: c.zero if self._is_zero(u) else c.sqrt(self._positive(u, "sqrt")),
             "sin": lambda u: c.sin(self._reducible(u)),
             "cos": lambda u: c.cos(self._reducible(u)),
             "tan": lambda u: c.tan(self._reducible(u)),
@@ -58,6 +58,10 @@ class MpArithmetic(Operators):
         if self.context.mag(u) > _LARGEST_ANGLE_BITS:
             raise OverflowError("trigonometric function of a number with more than 20,000 bits before the point")
         return u
+
+    def _is_zero(self, u: Any) -> bool:
+        """Zero, or so little below it that it is the rounding of a breakpoint at which a root begins."""
+        return bool(u == 0 or -(self.context.mpf(10) ** (5 - self.digits)) < u < 0)
 
     def _positive(self, u: Any, name: str) -> Any:
         if u <= 0:
@@ -103,7 +107,7 @@ class MpArithmetic(Operators):
         return self._scalar[name]
 
     def powr(self, a: Any, exponent: Any) -> Any:
-        return a if a == 0 else self._positive(a, "a real power") ** exponent
+        return self.context.zero if self._is_zero(a) else self._positive(a, "a real power") ** exponent
 
     def fill(self, x: Any, value: Any) -> Any:
         return value

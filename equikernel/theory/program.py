@@ -137,6 +137,17 @@ class Program:
     def derivative(self) -> Program:
         """The program of d/dx, by forward differentiation of every instruction."""
         builder = _Builder()
+        return builder.program(self._differentiated(builder)[1])[0]
+
+    @cached_property
+    def with_derivative(self) -> tuple[Program, int, int]:
+        """One program that computes value and derivative, and the two instructions that hold them."""
+        builder = _Builder()
+        both, (value, slope) = builder.program(*self._differentiated(builder))
+        return both, value, slope
+
+    def _differentiated(self, builder: _Builder) -> tuple[int, int]:
+        """Value and derivative among the instructions of a builder."""
         image: list[int] = []
         slopes: list[int | None] = []  # None stands for an identically zero derivative
         for op, args, payload in self.instructions:
@@ -144,7 +155,7 @@ class Program:
             image.append(index)
             slopes.append(_slope(builder, op, [image[a] for a in args], payload, index, [slopes[a] for a in args]))
         slope = slopes[self.result]
-        return builder.program(builder.const(sp.S.Zero) if slope is None else slope)
+        return image[self.result], builder.const(sp.S.Zero) if slope is None else slope
 
 
 def _apply(arithmetic: Arithmetic, op: str, args: list[Any], payload: Any) -> Any:
@@ -172,10 +183,10 @@ class _Builder:
     def one(self) -> int:
         return self.const(sp.S.One)
 
-    def program(self, result: int) -> Program:
-        """The instructions that ``result`` needs, renumbered."""
-        needed = {0, result}
-        for index in range(result, -1, -1):
+    def program(self, *results: int) -> tuple[Program, tuple[int, ...]]:
+        """The instructions that the results need, renumbered, and where the results are in it."""
+        needed = {0, *results}
+        for index in range(max(results), -1, -1):
             if index in needed:
                 needed.update(self.instructions[index].args)
         order = sorted(needed)
@@ -184,7 +195,7 @@ class _Builder:
             Instruction(i.op, tuple(place[a] for a in i.args), i.payload)
             for i in (self.instructions[old] for old in order)
         ]
-        return Program(kept, place[result])
+        return Program(kept, place[results[-1]]), tuple(place[r] for r in results)
 
     def emit(self, op: str, *args: int, payload: sp.Expr | int | None = None) -> int:
         instruction = Instruction(op, args, payload)
@@ -498,4 +509,4 @@ def compile_expression(expr: sp.Expr) -> Program:
         ActivationError: the expression has a function outside the supported set.
     """
     builder = _Builder()
-    return builder.program(builder.build(expr))
+    return builder.program(builder.build(expr))[0]

@@ -17,6 +17,8 @@ from equikernel.numerics.balls.arithmetic import AnalyticArithmetic, BallArithme
 from equikernel.numerics.balls.context import constant, exact, hull, precision
 from equikernel.numerics.balls.envelope import EnvelopeArithmetic
 from equikernel.numerics.balls.functions import ball_function, breakpoint_ball, mpf_ball
+from equikernel.numerics.balls.integrands import SHAPES
+from equikernel.numerics.balls.tails import cut_integrals
 from equikernel.theory.activation import activation, registry_names
 from equikernel.theory.multiprecision import mp_arithmetic
 from equikernel.theory.program import X, compile_expression
@@ -214,3 +216,21 @@ def test_trap_precision_is_global_to_the_process() -> None:
 def test_continuity_is_proved_on_the_expressions(spec: str, proved: bool) -> None:
     """A jump of 1e-45 is below what the numerical detection of jumps sees."""
     assert ball_function(activation(spec)).proved_continuous is proved
+
+
+def test_tails_of_a_symmetric_function_stand_for_both_sides() -> None:
+    """Only the right half-line is integrated: the left one must not be cut, or bounded, by a rule of its own."""
+    for spec in ("tanh", "cos", "x**3", "max(x*tanh(x)-1,0)"):
+        with precision(128):
+            cut = cut_integrals(ball_function(activation(spec)), arb(1), SHAPES, [arb(2) ** -90] * len(SHAPES))
+        assert cut.left == cut.right
+
+
+def test_asinh_has_boxes_on_both_sides() -> None:
+    with precision(64):
+        arithmetic = AnalyticArithmetic(True)
+        for z in (acb(3, arb(0, 2)), acb(-3, arb(0, 2)), acb(arb(1, 0.5), arb(0, 3))):
+            value = compile_expression(sp.asinh(X)).run(arithmetic, z)
+            assert value.is_finite()
+            assert (value - z.mid().asinh()).contains(0)
+        assert not compile_expression(sp.asinh(X)).run(arithmetic, acb(arb(0, 1), arb(2, 0.1))).is_finite()

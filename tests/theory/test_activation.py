@@ -294,3 +294,10 @@ def test_a_zero_beyond_its_own_branch_need_not_be_computed() -> None:
     """The outer branch of softsign has a pole, where the switch function overflows."""
     act = activation("min(erfc(tanh(x)), mish(sinh(softsign(x))), 4)")
     assert all(abs(float(b)) < 10 for b in act.breakpoints)
+
+
+def test_a_root_that_begins_at_an_irrational_breakpoint() -> None:
+    """60 digits of sqrt(2) fall a little below it: the root there is 0, not undefined."""
+    act = activation("sqrt(abs(x - sqrt(2)))")
+    assert not act.jumps
+    assert act.function("mpmath", digits=30)(mpmath.sqrt(2)) < 1e-7

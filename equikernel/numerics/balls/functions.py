@@ -91,12 +91,16 @@ class BallPiece:
 
     def real(self, y: arb) -> tuple[arb, arb]:
         """Phi and phi' over the real ball ``y`` (the smooth branch, also outside its interval)."""
-        return self.program.run(_REAL, y), self.slope.run(_REAL, y)
+        return self._both(_REAL, y)
 
     def analytic(self, z: acb, analytic: bool) -> tuple[acb, acb]:
         """Phi and phi' over a complex box; with ``analytic``, not finite unless both are analytic on the box."""
-        arithmetic = _ANALYTIC[analytic]
-        return self.program.run(arithmetic, z), self.slope.run(arithmetic, z)
+        return self._both(_ANALYTIC[analytic], z)
+
+    def _both(self, arithmetic: Any, x: Any) -> tuple[Any, Any]:
+        both, value, slope = self.program.with_derivative
+        results = both.trace(arithmetic, x)
+        return results[value], results[slope]
 
 
 class BallFunction:

@@ -136,7 +136,8 @@ def cut_integrals(function: BallFunction, tau: arb, shapes: Sequence[Shape], goa
     ends: list[arb] = []
     totals = [arb(0)] * len(shapes)
     with precision(_TAIL_BITS):
-        for side in (-1, 1):
+        # of a symmetric function one half-line is integrated, and its cut and tail stand for both
+        for side in (-1, 1) if function.parity is None else (1, 1):
             growth = _growth(function, side)
             guess = _guess(growth, shapes, float(tau.upper()), logs)
             for _ in range(_TRIES):
