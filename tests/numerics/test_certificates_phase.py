@@ -30,7 +30,7 @@ def test_relu_is_known_in_closed_form() -> None:
 
 def test_the_square_folds_where_its_discriminant_vanishes() -> None:
     # F = q - 2 sigma_a2 q^2 - b: the fold is at sigma_a2 = 1/(8 b), q = 2 b
-    found = phase_diagram("x**2", "1/2", digits=4)
+    found = phase_diagram("x**2", "1/2", digits=3)
     for name in ("norm", "existence"):
         transition = found.transitions[name]
         assert transition.sigma_a2 is not None
