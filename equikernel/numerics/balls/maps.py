@@ -1,4 +1,4 @@
-"""Changes of variable that make the trapezoidal rule converge fast on a line, a ray or an interval ([Takahasi74]).
+"""Changes of variable that make the trapezoidal rule converge fast on a line, a ray or an interval ([TakahasiMori74]).
 
 A map gives y(t) and |y'(t)| from e = exp(t), so that nodes t = k h cost one multiplication instead of one exponential.
 It is analytic in the strip |Im t| < ``strip``, where y stays in the sector in which the Gaussian weight decays.

@@ -23,7 +23,7 @@ from equikernel.numerics.balls.envelope import Envelope
 from equikernel.numerics.balls.functions import BallFunction
 from equikernel.numerics.balls.integrands import Shape
 
-__all__ = ["Cut", "cut_integrals", "growth_rate"]
+__all__ = ["Cut", "TailGrowth", "cut_integrals", "growth_rate", "tail_growth"]
 
 _TAIL_BITS = 64  # a bound needs no more
 _STARTS = (1.0, 8.0, 64.0, 512.0)  # beyond the breakpoints: some bounds hold for large |y| only
@@ -42,7 +42,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class _Growth:
+class TailGrowth:
     """Growth of phi and phi' on one side, from ``start`` on."""
 
     start: float
@@ -60,7 +60,12 @@ class _Growth:
 
 
 @lru_cache(maxsize=256)
-def _growth(function: BallFunction, side: int) -> _Growth:
+def tail_growth(function: BallFunction, side: int) -> TailGrowth:
+    """Growth bounds of phi and phi' far enough out on one side.
+
+    Raises:
+        UncertifiedError: none could be proved.
+    """
     refusal: UncertifiedError | None = None
     with precision(_TAIL_BITS):
         last = float(function.outermost().upper()) * (1 + 2.0**-20)
@@ -72,7 +77,7 @@ def _growth(function: BallFunction, side: int) -> _Growth:
                 refusal = refusal or error
                 continue
             if phi.C.is_finite() and slope.C.is_finite():
-                return _Growth(start, phi, slope)
+                return TailGrowth(start, phi, slope)
     raise UncertifiedError(
         f"no growth bound for {function.activation.name} at infinity, so its Gaussian tails cannot be bounded"
         + (f": {refusal}" if refusal else "")
@@ -81,10 +86,10 @@ def _growth(function: BallFunction, side: int) -> _Growth:
 
 def growth_rate(function: BallFunction, side: int) -> float:
     """The c in |phi| <= C (1 + |y|)^k e^(c |y|) on one side."""
-    return float(_growth(function, side).phi.c)
+    return float(tail_growth(function, side).phi.c)
 
 
-def _bound(growth: _Growth, shape: Shape, tau: arb, cut: arb) -> arb:
+def _bound(growth: TailGrowth, shape: Shape, tau: arb, cut: arb) -> arb:
     """The bound of the module's first lines for one integrand beyond ``cut``, for every tau of the ball."""
     C, k, c = growth.of(shape)
     q = tau * tau
@@ -99,7 +104,7 @@ def _float_log(value: arb) -> float:
     return float(value.upper().log().mid()) if value.upper() > 0 else -math.inf
 
 
-def _guess(growth: _Growth, shapes: Sequence[Shape], tau: float, goals: Sequence[float]) -> float:
+def _guess(growth: TailGrowth, shapes: Sequence[Shape], tau: float, goals: Sequence[float]) -> float:
     """About the smallest cut whose bounds are below exp(goal), in floats; the proof is not here."""
     parts = [(_float_log(C), k, float(c), s.degree) for s in shapes for C, k, c in (growth.of(s),)]
 
@@ -138,7 +143,7 @@ def cut_integrals(function: BallFunction, tau: arb, shapes: Sequence[Shape], goa
     with precision(_TAIL_BITS):
         # of a symmetric function one half-line is integrated, and its cut and tail stand for both
         for side in (-1, 1) if function.parity is None else (1, 1):
-            growth = _growth(function, side)
+            growth = tail_growth(function, side)
             guess = _guess(growth, shapes, float(tau.upper()), logs)
             for _ in range(_TRIES):
                 tails = [_bound(growth, shape, tau, arb(guess)) for shape in shapes]

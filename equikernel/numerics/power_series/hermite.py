@@ -21,9 +21,9 @@ from flint import acb, arb, ctx
 from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.arithmetic import BallArithmetic
 from equikernel.numerics.balls.context import hull, precision
-from equikernel.numerics.balls.envelope import Envelope
 from equikernel.numerics.balls.functions import BallFunction, BallPiece
 from equikernel.numerics.balls.problem import Segment, segments
+from equikernel.numerics.balls.tails import tail_growth
 
 __all__ = ["hermite_coefficients", "working_bits"]
 
@@ -38,7 +38,6 @@ _PROOF_BITS = 64
 _TRIES = 400
 _AMPLIFICATION = 0.8  # bits a degree: the recurrence of He_k in balls grows like He_k(i x), at most 3^(k/2) e^(x^2/4)
 _STRETCH = 1.05
-_STARTS = (1.0, 8.0, 64.0)
 
 
 def working_bits(order: int, bits: int) -> int:
@@ -89,7 +88,8 @@ def hermite_coefficients(function: BallFunction, tau: arb, order: int, bits: int
     problem = _Problem(function, tau, order, -bits - 8)
     error = _end_slack(problem)
     with precision(_PROOF_BITS):
-        tails = {side: _tail(problem, side) for side in (-1, 1)}
+        # of a symmetric function one half-line is integrated, and its tail stands for both
+        tails = {side: _tail(problem, side if function.parity is None else 1) for side in (-1, 1)}
         error += sum((bound for _, bound in tails.values()), arb(0))
     parts = []
     for segment in segments(function):
@@ -121,7 +121,7 @@ def _add_panel(sums: list[arb], tau: arb, segment: Segment, panel: _Panel) -> No
 
 
 def _normalised(sums: list[arb], parity: str | None, error: arb) -> list[arb]:
-    """E[phi he_k] from E[phi He_k]; ``error`` is that of the former."""
+    """E[phi he_k], with ``error`` added, from E[phi He_k]."""
     coefficients = []
     root = arb(1)
     for k, total in enumerate(sums):
@@ -236,8 +236,9 @@ def _tail(problem: _Problem, side: int) -> tuple[arb, arb]:
     e^psi(X)/(-psi'(X)).
     """
     tau, target = problem.tau, arb(2) ** problem.goal
-    envelope, start = _envelope(problem.function, side)
-    cut = max((start / tau).upper(), arb(1))
+    growth = tail_growth(problem.function, side)
+    envelope = growth.phi
+    cut = max((arb(growth.start) / tau).upper(), arb(1))
     for _ in range(_TRIES):
         for t in _MEHLER:
             falling = cut / (1 + t) - tau * (envelope.k / (1 + tau * cut) + envelope.c)
@@ -250,21 +251,6 @@ def _tail(problem: _Problem, side: int) -> tuple[arb, arb]:
         cut = (cut * _STRETCH).upper()
     raise UncertifiedError(
         f"the Gaussian tails of {problem.function.activation.name} could not be bounded; reduce tau0 or the sigmas"
-    )
-
-
-def _envelope(function: BallFunction, side: int) -> tuple[Envelope, arb]:
-    """A growth bound of phi, and from where on it holds."""
-    for distance in _STARTS:
-        start = (function.outermost() + distance).upper()
-        try:
-            phi, _ = function.envelope(side, start)
-        except UncertifiedError:
-            continue
-        if phi.C.is_finite():
-            return phi, start
-    raise UncertifiedError(
-        f"no growth bound for {function.activation.name} at infinity, so its Gaussian tails cannot be bounded"
     )
 
 
