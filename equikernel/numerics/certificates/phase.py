@@ -21,7 +21,7 @@ from equikernel.errors import InputError, UncertifiedError
 from equikernel.numerics.balls.context import constant, exact, precision
 from equikernel.numerics.balls.functions import BallFunction, ball_function
 from equikernel.numerics.certificates.bounds import Asymptotics, asymptotics
-from equikernel.numerics.certificates.branch import Branch, Transition, first_zero, shown_below
+from equikernel.numerics.certificates.branch import Branch, Transition, first_zero, shown_above, shown_below
 from equikernel.numerics.certificates.joins import is_continuous
 from equikernel.numerics.certificates.shape import monotone_shape
 from equikernel.numerics.certificates.supremum import supremum
@@ -167,7 +167,8 @@ class _Walk:
         if found.zero is not None:
             value = self._sigma(found.zero)
             if value is not None and not (self.tied and not value < 1):
-                return Transition(value, found.zero, "reached", f"{name} = 1 at sigma_a2 = {_shown(value)}")
+                sentence = f"{name} = 1 between sigma_a2 = {shown_below(value)} and {shown_above(value)}"
+                return Transition(value, found.zero, "reached", sentence)
         limit = "a value not enclosed" if reached is None else shown_below(reached)
         if found.decided:
             return Transition(None, None, "not reached", f"{name} < 1 for every sigma_a2 < {limit}")
@@ -204,7 +205,7 @@ class _Walk:
                 value,
                 None,
                 "reached",
-                f"V/q decreases to v: a fixed point exists exactly for sigma_a2 < 1/v = {_shown(value)}",
+                f"V/q decreases to v: a fixed point exists exactly for sigma_a2 < 1/v = {float(value.mid()):.8g}",
             )
         return supremum(self.branch, self.asymptotic, self.start, self.end)
 
@@ -225,7 +226,3 @@ def _first(transitions: dict[str, Transition]) -> str | None:
         reached.pop("existence", None)
     name = min(reached, key=lambda key: float(reached[key].mid()))
     return name if all(reached[name] < ball for key, ball in reached.items() if key != name) else None
-
-
-def _shown(value: arb) -> str:
-    return f"{float(value.mid()):.8g}"
