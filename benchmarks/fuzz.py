@@ -6,7 +6,7 @@
 Each trial runs in a worker process with a limit of CPU seconds for every stage; a worker over its limit is killed by
 the kernel, which counts as a hang of that stage, and the trial is run again without the stage. An exception that is not
 one of ``equikernel.errors`` is a crash. Trials depend on (seed, kind, index) alone. Finished trials are lines of the
-``--resume`` file and are not run again. The exit code is 1 if anything disagreed, crashed or hung.
+``--resume`` file and are not run again (with ``--again``, those that failed are). The exit code is 1 if anything disagreed, crashed or hung.
 """
 
 from __future__ import annotations
@@ -237,9 +237,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--time-limit", type=float, default=20.0, help="CPU seconds of a stage")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--resume", type=Path, help="a .jsonl file: finished trials, appended to")
+    parser.add_argument("--again", action="store_true", help="run the failures in the --resume file again")
     parser.add_argument("--out", type=Path, help="a .json file for the tally")
     parser.add_argument("--only", help="KIND/INDEX: one trial in this process, shown in full")
     return parser.parse_args()
+
+
+def _finished(resume: Path | None, seed: int, *, again: bool) -> list[dict[str, Any]]:
+    """The records of earlier runs with the same seed; with ``again``, without the failures, which leave the file."""
+    if resume is None or not resume.exists():
+        return []
+    lines = resume.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if not (again and json.loads(line)["outcome"] in _FAILURES)]
+    if len(kept) < len(lines):
+        write_text(resume, "".join(f"{line}\n" for line in kept))
+    return [record for line in kept if (record := json.loads(line))["seed"] == seed]
 
 
 def main() -> int:
@@ -249,10 +261,7 @@ def main() -> int:
         _rerun(given.seed, given.only)
         return 0
     wanted = [("grammar", i) for i in range(given.count)] + [("breakpoints", i) for i in range(given.breakpoints)]
-    records: list[dict[str, Any]] = []
-    if given.resume is not None and given.resume.exists():
-        lines = given.resume.read_text(encoding="utf-8").splitlines()
-        records = [r for line in lines if (r := json.loads(line))["seed"] == given.seed]
+    records = _finished(given.resume, given.seed, again=given.again)
     finished = {(r["kind"], r["index"]) for r in records}
     started = time.perf_counter()
     for record in run_trials([t for t in wanted if t not in finished], given.seed, given.time_limit, given.workers):
