@@ -6,7 +6,8 @@
 Each trial runs in a worker process with a limit of CPU seconds for every stage; a worker over its limit is killed by
 the kernel, which counts as a hang of that stage, and the trial is run again without the stage. An exception that is not
 one of ``equikernel.errors`` is a crash. Trials depend on (seed, kind, index) alone. Finished trials are lines of the
-``--resume`` file and are not run again (with ``--again``, those that failed are). The exit code is 1 if anything disagreed, crashed or hung.
+``--resume`` file and are not run again (with ``--again``, those that failed are). The exit code is 1 if anything
+disagreed, crashed or hung.
 """
 
 from __future__ import annotations
