@@ -176,7 +176,18 @@ def test_kernel_of_an_activation_with_jumps_has_no_ntk(capsys: pytest.CaptureFix
         (2, ["solve", "relu", "--digits", "0"], "digits"),
         (2, ["solve", "relu", "--digits", "many"], "digits"),
         (2, ["solve", "relu", "--trained", "B"], "trained"),
-        (2, ["solve", "relu", "--certify"], "--certify"),
+        (2, ["solve", "relu", "--unknown"], "--unknown"),
+        (2, ["moments", "relu", "--certify", "--derive"], "--certify"),
+        (2, ["moments", "a*x", "--parameters", "a,,b"], "parameters"),
+        (2, ["moments", "a*x", "--parameters", "x"], "x"),
+        (2, ["moments", "relu", "--certify", "--tau", "nan"], "tau"),
+        (2, ["check", "missing.json"], "missing.json"),
+        (2, ["series", "relu", "--order", "0"], "order"),
+        (2, ["series", "relu", "--kernel", "both"], "kernel"),
+        (2, ["series", "sign", "--kernel", "ntk"], "jumps"),
+        (2, ["phase", "nonsense"], "nonsense"),
+        (2, ["dual", "log(x)"], "log(x)"),
+        (2, ["equations", "--layers", "-1"], "layers"),
         (2, ["solve", "-x"], "after --"),
         (2, ["solve"], "ACT"),
         (2, ["frobnicate"], "frobnicate"),
@@ -194,6 +205,11 @@ def test_kernel_of_an_activation_with_jumps_has_no_ntk(capsys: pytest.CaptureFix
         (2, ["report", "nonsense", "--out", "r"], "nonsense"),
         (2, ["report", "relu", "--seed", "-1", "--out", "r"], "seed"),
         (3, ["solve", "2*x", "--sigma-a2", "0.3"], "fixed point"),
+        (3, ["moments", "silu", "--closed-form"], "quotient"),
+        (3, ["moments", "max(x, 0.001*sin(1000*x))", "--certify"], "cannot be proved complete"),
+        (3, ["solve", "max(x, 0.001*sin(1000*x))", "--certify"], "cannot be proved complete"),
+        (3, ["dual", "elu"], "no closed form"),
+        (3, ["series", "2*x", "--sigma-a2", "0.3"], "fixed point"),
         (3, ["solve", "5*sin(3*x)", "--sigma-a2", "0.9"], ""),
         (3, ["design", "gelu"], "no leaky-relu network"),
         (3, ["table", "relu", "2*x", "--sigma-a2", "0.3"], "fixed point"),
@@ -263,3 +279,64 @@ def test_reader_that_leaves_early() -> None:
         done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 - ours
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+def test_closed_forms_and_their_derivation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["moments", "gelu", "--closed-form"]) == 0
+    assert "sqrt(2)*(tau**2 + 2)/(2*sqrt(pi)*(tau**2 + 1)**(3/2))" in capsys.readouterr().out
+    record = run_json(capsys, "moments", "a*hard_tanh(x, -c, c)", "--parameters", "a, c>0", "--json")
+    assert record["parameters"] == ["a", "c"]
+    assert record["moments"]["d1"]["expression"] == "a*erf(sqrt(2)*c/(2*tau))"
+    assert record["provenance"].startswith("closed form (verified against balls")
+    assert main(["moments", "relu", "--derive"]) == 0
+    document = capsys.readouterr().out
+    assert document.startswith("\\documentclass")
+    assert document.rstrip().endswith("\\end{document}")
+
+
+def test_proved_digits_of_moments(capsys: pytest.CaptureFixture[str]) -> None:
+    record = run_json(capsys, "moments", "erf", "--certify", "--digits", "30", "--json")
+    truth = mpmath.asin(mpmath.mpf(2) / 3) * 2 / mpmath.pi
+    assert abs(mpmath.mpf(record["moments"]["V"]["value"]) - truth) < 1e-14
+    assert "ball enclosure" in record["moments"]["V"]["provenance"]
+
+
+def test_dual(capsys: pytest.CaptureFixture[str]) -> None:
+    record = run_json(capsys, "dual", "sign", "--json")
+    assert record["expression"] == "2*asin(rho)/pi"
+    assert main(["dual", "leaky_relu(x, a)", "--parameters", "a", "--latex"]) == 0
+    assert r"\mathbb{E}[\varphi(u)\varphi(v)] &=" in capsys.readouterr().out
+
+
+def test_series(capsys: pytest.CaptureFixture[str]) -> None:
+    record = run_json(capsys, "series", "erf", "--order", "4", "--sigma-a2", "0", "--sigma-b2", "1", "--json")
+    # without feedback the kernel is the dual activation itself, (2/pi) asin(2 s/3)
+    series = [mpmath.mpf(c["mid"]) for c in record["coefficients"]]
+    assert abs(series[0] - 4 / (3 * mpmath.pi)) < 1e-14
+    assert abs(series[2] - 8 / (81 * mpmath.pi)) < 1e-14
+    assert [c["verdict"] for c in record["coefficients"]] == ["positive", "zero (by symmetry)"] * 2
+
+
+def test_certified_solution(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    record = run_json(capsys, "solve", "tanh", "--certify", "--json")
+    assert record["certificate"]["count"]["number"] == 1
+    inside = record["certificate"]["enclosures"]["kappa2"]
+    assert abs(record["kappa2"] - float(inside["mid"])) < 1e-14
+    path = tmp_path / "tanh.json"
+    path.write_text(json.dumps(record), encoding="utf-8")
+    assert main(["check", str(path)]) == 0
+    assert "every claim is confirmed" in capsys.readouterr().out
+
+
+def test_a_proof_that_there_is_no_solution_is_printed_before_the_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "2*x", "--sigma-a2", "0.3", "--certify"]) == 3
+    printed = capsys.readouterr()
+    assert printed.out.startswith("existence: none on (0, oo)")
+    assert printed.err.startswith("equikernel: no fixed point")
+
+
+def test_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    record = run_json(capsys, "phase", "relu", "--json")
+    # V = (1 - 1/pi) q/2 and v = 1/2: chaos at sigma_a2 = 2, existence ends at 2/(1 - 1/pi)
+    assert record["first"] == "chaos"
+    assert abs(float(record["transitions"]["chaos"]["sigma_a2"]["mid"]) - 2) < 1e-5

@@ -130,7 +130,7 @@ def verified_closed_forms(
     Raises:
         NoClosedFormError: no moment has a closed form, or none could be checked.
         ActivationError: phi is no activation.
-        AssertionError: a closed form misses its enclosure; it is wrong, and this is a defect to report.
+        UncertifiedError: a closed form misses its enclosure; it is wrong, and this is a defect to report.
     """
     return _verified(function_of(phi, parameters))
 
@@ -182,9 +182,9 @@ def _check(forms: ClosedForms, phi: Activation, values: dict[sp.Symbol, sp.Expr]
         for name, expr in forms.expressions.items():
             found = enclosure(expr.xreplace(values), ball)
             if wanted[name] is not None and not found.overlaps(wanted[name]):
-                raise AssertionError(
+                raise UncertifiedError(
                     f"the closed form of {name} of {forms.expr} is {found.str(15)} at tau = {tau}, outside its "
-                    f"enclosure {wanted[name].str(15)}; please report this"
+                    f"enclosure {wanted[name].str(15)}: it is wrong and not used; please report this"
                 )
     return True
 

@@ -253,9 +253,9 @@ def _growth(program: PiecewiseProgram) -> Growth:
     low, middle, high = (max(v, 0.0) for v in logs)
     if high > 300.0 and middle > 0.0 and high / middle > 10.0**1.95:
         raise _too_fast()
-    rate = max((high - middle) / (9000.0 * widest), 0.0)
-    if rate < 0.02 / 9.0:  # polynomial: the logarithm gains degree * log 10 a decade
+    if high - middle < 3.0 * (middle - low) + 1.0:  # polynomial: the logarithm gains degree * log 10 a decade
         return Growth(0.0, max((high - middle) / 2.302585, (middle - low) / 2.302585, 0.0))
+    rate = max((high - middle) / (9000.0 * widest), 0.0)
     return Growth(rate, 0.0)
 
 

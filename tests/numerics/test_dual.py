@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from equikernel.numerics.dual import pair_duals
+from equikernel.numerics.enclosed_moments import enclosed_moments
 from equikernel.numerics.hermite import hermite_rows, second_moment
 from equikernel.theory.activation import activation
 
@@ -134,3 +135,12 @@ def test_zero_variance_leaves_only_the_constant():
     assert rows.coefficients[0].tolist() == [-0.25] + 7 * [0.0]
     assert rows.second_moment[0] == 0.0625
     assert rows.slope_energy[0] == pytest.approx(0.25)
+
+
+def test_a_high_power_is_integrated_far_enough():
+    """x^11 sin x at correlation one, from balls: its weight lies beyond ten standard deviations."""
+    act = activation("x**11*sin(x)")
+    moments = enclosed_moments(act, "1", 20)
+    value, slope = pair_duals(act, 0.0, 1.0, 1.0, 1.0)
+    assert value == pytest.approx(float(moments.V.value + moments.mean.value**2), rel=1e-14)
+    assert slope == pytest.approx(float(moments.v.value), rel=1e-14)

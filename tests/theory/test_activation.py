@@ -301,3 +301,14 @@ def test_a_root_that_begins_at_an_irrational_breakpoint() -> None:
     act = activation("sqrt(abs(x - sqrt(2)))")
     assert not act.jumps
     assert act.function("mpmath", digits=30)(mpmath.sqrt(2)) < 1e-7
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "degree"),
+    [("x**11*sin(x)", 0, 11), ("x**20", 0, 20), ("exp(x/10)", 0.1, 0), ("x**3*exp(x)", 1, 0), ("tanh", 0, 0)],
+)
+def test_growth(text: str, rate: float, degree: float) -> None:
+    """A high power is not an exponential."""
+    growth = activation(text).growth
+    assert growth.rate == pytest.approx(rate, rel=0.1)
+    assert growth.degree == pytest.approx(degree, abs=1.01)
