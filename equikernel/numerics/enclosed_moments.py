@@ -7,6 +7,7 @@ from typing import Any
 
 from flint import arb
 
+from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.context import bits_of_digits, exact, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.balls.moments import ball_moments
@@ -38,6 +39,8 @@ def enclosed_moments(activation: Activation, tau: Any, digits: int, engine: str 
     arithmetic = mp_arithmetic(digits + 10)
     with precision(bits + _GUARD_BITS):
         found = ball_moments(activation, _tau_ball(tau), bits, engine)
+        if found.v_or_none is None and activation.has_square_integrable_derivative:
+            raise UncertifiedError(f"{activation.name} could not be proved to be continuous, so E[phi'^2] has no proof")
         provenance = f"ball enclosure ({found.engine}, {digits} digits)"
         odd, even = activation.parity == "odd", activation.parity == "even"
 

@@ -24,7 +24,7 @@ from equikernel.theory.multiprecision import mp_arithmetic
 __all__ = ["FixedPoint", "FixedPointScan", "defect", "polish", "scan_fixed_points"]
 
 _RATIO = 1.25  # neighbouring grid points of the scan, as variances
-_SPAN = 1e8  # the scan ends at this multiple of sigma_b2 tau0^2
+_SPAN = 1e8  # the scan ends at this multiple of sigma_b2 tau0^2, or of 1
 _WIDE, _BOUND_LEVEL = 1024.0, 7  # nodes over which the suprema of phi and phi' are taken
 _SAFETY = 1.05
 _TANGENT = 1e-11  # |q - T(q)|/q at an extremum below which a double root cannot be excluded in float64
@@ -88,7 +88,7 @@ class _Equation:
 
 
 def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
-    """Locate the fixed points of T from b = sigma_b2 tau0^2 up to a bound on all of them, or up to 1e8 b without one.
+    """Locate the fixed points of T from b = sigma_b2 tau0^2 up to a bound on all of them, else up to 1e8 max(b, 1).
 
     Bounds: V <= sup phi^2, and V <= q sup phi'^2 (Poincare), the suprema taken over quadrature nodes. q - T(q) and its
     derivative are taken on a grid of ratio 1.25 in q; sign changes are bracketed and solved by a safeguarded Newton
@@ -112,6 +112,8 @@ def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
             break  # moments overflow: T(q) is far above q from here on
         if not (math.isfinite(value) and math.isfinite(slope)):
             break
+        if not grid:  # F(b) = -sigma_a2 V <= 0: a fixed point at b to rounding must not hide behind its sign
+            value = min(value, 0.0)
         grid.append((q, value, slope))
         q *= _RATIO
     if not grid:
@@ -135,9 +137,9 @@ def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
 
 
 def _upper_bound(activation: Activation, sigma_a2: float, bias: float) -> float:
-    """A number above every fixed point, where phi is bounded or the Lipschitz constant small; else _SPAN * bias."""
+    """A number above every fixed point if phi is bounded or its Lipschitz constant small; else _SPAN * max(bias, 1)."""
     nodes = rule(activation).nodes(_WIDE, _BOUND_LEVEL)
-    bounds = [_SPAN * bias]
+    bounds = [_SPAN * max(bias, 1.0)]
     growth = activation.growth
     if growth.rate == 0.0 and growth.degree < 0.01:
         bounds.append(bias + sigma_a2 * float(np.max(nodes.phi**2)))
@@ -150,7 +152,9 @@ def _upper_bound(activation: Activation, sigma_a2: float, bias: float) -> float:
 
 def _solve(equation: _Equation, low: float, high: float, f_low: float) -> FixedPoint:
     """Newton's iteration kept inside a bracket by bisection."""
-    q = low if f_low == 0 else 0.5 * (low + high)
+    if f_low == 0:
+        return FixedPoint(low, 1.0 - equation.slope(low))
+    q = 0.5 * (low + high)
     for _ in range(200):
         value, slope = equation.both(q)
         if value == 0:

@@ -1,9 +1,9 @@
 """Double-exponential quadrature against Gaussian weights, on the pieces of an activation, in either arithmetic.
 
 Each piece is mapped to the line so that the trapezoidal rule converges exponentially whatever happens at its ends
-[TakahasiMori74]: y = s sinh t (whole line), y = b +- s exp(t - e^-t) (half-line), tanh-sinh (interval). Values of phi and
-phi' are kept by scale and level, so that moments at another tau only cost new Gaussian weights. Levels halve the step
-until two agree; the difference bounds the error of the coarser one and is reported for the finer one.
+[TakahasiMori74]: y = s sinh t (whole line), y = b +- s exp(t - e^-t) (half-line), tanh-sinh (interval). Values of phi
+and phi' are kept by scale and level, so that moments at another tau only cost new Gaussian weights. Levels halve the
+step until two agree; the difference bounds the error of the coarser one and is reported for the finer one.
 """
 
 from __future__ import annotations

@@ -176,10 +176,18 @@ def _require_agreement(solution: Solution) -> None:
     Raises:
         AccuracyError: names the coefficient.
     """
-    enclosures = {} if solution.certificate is None else solution.certificate.enclosures
+    certificate = solution.certificate
+    if certificate is None:
+        return
+    if solution.q is None and certificate.selected is not None:
+        raise AccuracyError(
+            f"the search for fixed points of {solution.deq.activation.name} missed the stable one that the certificate "
+            f"proves, q = {certificate.points[certificate.selected].q.str(15, radius=False)}; trust the certificate "
+            "(certify), and report this"
+        )
     digits = min(solution.digits, _SURE_DIGITS) if solution.digits <= FLOAT64_DIGITS else solution.digits - 1
     with precision(bits_of_digits(solution.digits) + 64):
-        for name, ball in enclosures.items():
+        for name, ball in certificate.enclosures.items():
             value = getattr(solution, name)
             if value is None:
                 continue
@@ -219,7 +227,7 @@ def _select(deq: DEQ, scan: FixedPointScan) -> FixedPoint:
         )
     touching = "".join(f"; q - T(q) touches zero near q = {q:.6g} (a double root, undecided)" for q in scan.tangent)
     raise NoFixedPointError(
-        f"no fixed point: T(q) = q has no solution for {name} with sigma_a2 = {a2:g} "
+        f"no fixed point: no solution of T(q) = q was found for {name} with sigma_a2 = {a2:g} "
         f"on [{scan.lower:.4g}, {scan.upper:.4g}]{touching}; reduce sigma_a2, or sigma_b2*tau0^2"
     )
 

@@ -25,6 +25,7 @@ from equikernel.theory.symmetry import is_odd_up_to_constant, parity
 __all__ = ["Activation", "Growth", "activation", "exact_expression", "registry_names"]
 
 _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
+_JUMP_DIGITS = 400
 _STEEP_DIGITS = 900
 
 
@@ -107,13 +108,17 @@ class Activation:
 
     @cached_property
     def jumps(self) -> tuple[Breakpoint, ...]:
-        arithmetic = mp_arithmetic(60)
         found = []
         for k, at in enumerate(self.breakpoints):
-            point = at.value(arithmetic)
-            left = self.program.programs[k].run(arithmetic, point)
-            right = self.program.programs[k + 1].run(arithmetic, point)
-            if abs(left - right) > mpmath.mpf(10) ** -40 * max(1, abs(left), abs(right)):
+            left, right = self.program.programs[k], self.program.programs[k + 1]
+            for digits in (60, _JUMP_DIGITS):
+                arithmetic = mp_arithmetic(digits)
+                point = at.value(arithmetic)
+                a, b = left.run(arithmetic, point), right.run(arithmetic, point)
+                near = abs(a - b) <= arithmetic.context.mpf(10) ** (20 - digits) * max(1, abs(a), abs(b))
+                if not near or a == b:
+                    break
+            if not near:
                 found.append(at)
         return tuple(found)
 

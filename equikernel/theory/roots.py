@@ -41,7 +41,13 @@ class Breakpoint:
     def value(self, arithmetic: MpArithmetic) -> Any:
         """The point as a number of ``arithmetic``."""
         if self.exact is not None:
-            return arithmetic.constant(self.exact)
+            try:
+                return arithmetic.constant(self.exact)
+            except ValueError:
+                raise ActivationError(
+                    f"a branch changes at {self.exact}, which is not a real number: an activation must be real "
+                    "for every x"
+                ) from None
         return _refine(self, arithmetic.digits, arithmetic)
 
     def __float__(self) -> float:

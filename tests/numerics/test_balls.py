@@ -18,6 +18,7 @@ from equikernel.numerics.balls.context import constant, exact, hull, precision
 from equikernel.numerics.balls.envelope import EnvelopeArithmetic
 from equikernel.numerics.balls.functions import ball_function, breakpoint_ball, mpf_ball
 from equikernel.numerics.balls.integrands import SHAPES
+from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.balls.tails import cut_integrals
 from equikernel.theory.activation import activation, registry_names
 from equikernel.theory.multiprecision import mp_arithmetic
@@ -211,11 +212,13 @@ def test_trap_precision_is_global_to_the_process() -> None:
         ("where(x > 0, sin(x), 1 - cos(x))", True),
         ("sign", False),
         ("where(x > 0, x + 1e-45, x)", False),
+        ("x/abs(x) + x", False),
+        ("softsign", True),
     ],
 )
 def test_continuity_is_proved_on_the_expressions(spec: str, proved: bool) -> None:
     """A jump of 1e-45 is below what the numerical detection of jumps sees."""
-    assert ball_function(activation(spec)).proved_continuous is proved
+    assert is_continuous(ball_function(activation(spec))) is proved
 
 
 def test_tails_of_a_symmetric_function_stand_for_both_sides() -> None:
@@ -234,3 +237,12 @@ def test_asinh_has_boxes_on_both_sides() -> None:
             assert value.is_finite()
             assert (value - z.mid().asinh()).contains(0)
         assert not compile_expression(sp.asinh(X)).run(arithmetic, acb(arb(0, 1), arb(2, 0.1))).is_finite()
+
+
+def test_an_envelope_of_zero_takes_nothing_away() -> None:
+    """A factor that is zero beyond the breakpoints, and a term that is."""
+    with precision(64):
+        for side in (-1, 1):
+            phi, _ = ball_function(activation("(relu(x)-relu(x))*x + exp(-x**2)")).envelope(side, arb(9))
+            assert phi.c < -8
+        assert ball_function(activation("hard_sigmoid(-x)*x**3")).envelope(1, arb(9))[0].magnitude == 0

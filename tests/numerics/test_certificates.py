@@ -14,12 +14,12 @@ from flint import arb
 from equikernel.errors import InputError, UncertifiedError
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.balls.functions import BallFunction, ball_function
+from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.certificates.asymptotes import asymptote
 from equikernel.numerics.certificates.bounds import asymptotics, best_bound, bound_by
 from equikernel.numerics.certificates.certificate import certify
 from equikernel.numerics.certificates.decimals import ball_ends, from_record, to_record
 from equikernel.numerics.certificates.equation import Equation
-from equikernel.numerics.certificates.joins import is_continuous
 from equikernel.numerics.certificates.localise import FALLING, RISING, Box, runs_of
 from equikernel.numerics.certificates.ranges import affine_ends, slope_range, value_range
 from equikernel.numerics.certificates.refine import isolate_zero, sharpen

@@ -56,3 +56,15 @@ def test_linear_activation_has_the_geometric_series():
     scan = scan_fixed_points(DEQ("x", "0.75", "0.5"), 2.0)
     assert [p.q for p in scan.points] == pytest.approx([0.5 * 4 / 0.25], rel=1e-15)
     assert scan.points[0].slope == pytest.approx(0.75, rel=1e-14)
+
+
+def test_a_fixed_point_at_the_lower_end_to_rounding_is_found():
+    """V is about 1e-15 of b there, so that the sign of q - T(q) at b is that of a rounding error."""
+    scan = scan_fixed_points(DEQ("sign(0.5*x+gaussian(x+0.5))", "0.1", "0.01"), 1.0)
+    assert [p.q for p in scan.points] == pytest.approx([0.01], rel=1e-12)
+
+
+def test_a_tiny_input_does_not_end_the_scan_early():
+    """tanh at sigma_a2 = 1: q = 7.07e-16 solves 2 q^2 = b at b = 1e-30, far above 1e8 b."""
+    scan = scan_fixed_points(DEQ("tanh", 1, "1e-30"), 1.0)
+    assert [p.q for p in scan.points] == pytest.approx([math.sqrt(0.5e-30)], rel=1e-3)

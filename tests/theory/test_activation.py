@@ -250,6 +250,8 @@ def test_a_switch_that_changes_sign_at_a_pole_is_noticed(text: str) -> None:
         "x + where(x > 0 and x < 1e-50, 1e60, 0)",
         "where(tanh(x) < 1 - 1e-45, x, 1000*x)",
         "where(erf(x) < 1 - 1e-45, x, 1000*x)",
+        "2 - max(2 - where(x >= 1.5, x, 200 + x), max(x, -0.3)**(1/3), 1/3)",
+        "relu6(x)*abs(min(abs(hard_swish(x))**1.5, min(sinh(gaussian(x)), hard_shrink(x))))**0.75",
     ],
 )
 def test_breakpoints_too_fine_for_the_digits_are_refused(text: str) -> None:
@@ -307,8 +309,13 @@ def test_a_root_that_begins_at_an_irrational_breakpoint() -> None:
     ("text", "rate", "degree"),
     [("x**11*sin(x)", 0, 11), ("x**20", 0, 20), ("exp(x/10)", 0.1, 0), ("x**3*exp(x)", 1, 0), ("tanh", 0, 0)],
 )
-def test_growth(text: str, rate: float, degree: float) -> None:
+def test_growth_of_high_powers(text: str, rate: float, degree: float) -> None:
     """A high power is not an exponential."""
     growth = activation(text).growth
     assert growth.rate == pytest.approx(rate, rel=0.1)
     assert growth.degree == pytest.approx(degree, abs=1.01)
+
+
+def test_a_jump_below_the_first_digits_is_a_jump() -> None:
+    assert [float(b) for b in activation("where(x < 1, x, x + 1e-45)").jumps] == [1.0]
+    assert activation("where(x < 1, x, x**2)").jumps == ()

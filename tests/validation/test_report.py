@@ -189,7 +189,7 @@ def test_activation_without_fixed_point_does_not_stop_the_rest(tmp_path: Path) -
     assert "no fixed point" in first["theory"]["failure"]
     assert second["real_data"][0]["numbers"] is not None
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "no fixed point: T(q) = q has no solution for 2*x" in page
+    assert "no fixed point: no solution of T(q) = q was found for 2*x" in page
 
 
 def test_missing_optional_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,9 @@ class EnvelopeArithmetic(Operators):
     # -- operations ----------------------------------------------------------------------------------------------------
 
     def add(self, a: Envelope, b: Envelope) -> Envelope:
+        for one, other in ((a, b), (b, a)):
+            if one.low == one.high == 0:
+                return other
         below = _affine("below", (a.below, _ONE), (b.below, _ONE))
         above = _affine("above", (a.above, _ONE), (b.above, _ONE))
         bound = (a.C + b.C, max(a.k, b.k), max(a.c, b.c))
@@ -166,10 +169,12 @@ class EnvelopeArithmetic(Operators):
 
     def _affine_product(self, factor: Envelope, other: Envelope) -> tuple[Affine | None, Affine | None] | None:
         """Affine bounds of a factor in a finite range [least, most] of one sign times a function of one sign."""
+        if factor.low == factor.high == 0:
+            return (_ZERO, _ZERO), (_ZERO, _ZERO)
         if factor.high <= 0:
             flipped = self._affine_product(self.neg(factor), other)
-            if flipped is None or factor.high == factor.low == 0:
-                return flipped
+            if flipped is None:
+                return None
             below, above = flipped
             return _affine("below", (above, -_ONE)), _affine("above", (below, -_ONE))
         least, most = factor.low, factor.high

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
@@ -126,19 +126,6 @@ class BallFunction:
     def parity(self) -> str | None:
         """Even, odd or None, decided on the expressions."""
         return self.activation.parity
-
-    @cached_property
-    def proved_continuous(self) -> bool:
-        """Whether phi is proved to have no jump, so that E[phi'^2] is the integral over the smooth pieces."""
-        if not self.activation.expr.has(sp.sign, sp.Heaviside, sp.Piecewise):
-            return True  # Abs, Max and Min of continuous functions
-        pieces = self.activation.pieces
-        return all(
-            left.upper is not None
-            and left.upper.exact is not None
-            and sp.expand((left.expr - right.expr).subs(X, left.upper.exact)) == 0
-            for left, right in itertools.pairwise(pieces)
-        )
 
     def envelope(self, side: int, start: arb) -> tuple[Envelope, Envelope]:
         """Bounds of phi and phi' on {side*y >= start}; ``start`` beyond all breakpoints (see ``outermost``).

@@ -13,9 +13,10 @@ from flint import acb, arb
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.balls.functions import BallFunction, BallPiece
 from equikernel.numerics.balls.integrands import SHAPES, raw_terms
+from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.balls.tails import Cut, cut_integrals, growth_rate
 
-__all__ = ["Problem", "RawBalls", "Segment", "end_slack", "moment_problem", "segments"]
+__all__ = ["Problem", "RawBalls", "Segment", "end_slack", "has_finite_v", "moment_problem", "segments"]
 
 _SURVEY_BITS = 53
 _SURVEY_POINTS = 24
@@ -87,6 +88,11 @@ class Problem:
         return RawBalls(tuple(balls), work, exhausted)
 
 
+def has_finite_v(function: BallFunction) -> bool:
+    """Whether E[phi'^2] is the integral over the pieces: phi is proved continuous, and phi' not known to be steep."""
+    return function.activation.has_square_integrable_derivative and is_continuous(function)
+
+
 def segments(function: BallFunction) -> list[Segment]:
     """The pieces between the midpoints of their ends, the left half dropped where parity is proved."""
     mirrored = function.parity is not None
@@ -128,7 +134,7 @@ def moment_problem(function: BallFunction, tau: arb, bits: int, wanted: Iterable
     sizes, spreads = _survey(function, tau.mid(), rough)
     cut = cut_integrals(function, tau, SHAPES, [size * arb(2) ** -bits for size in sizes])
     vanishing = _VANISHING[function.parity]
-    infinite = frozenset() if function.activation.has_square_integrable_derivative else frozenset({5})
+    infinite = frozenset() if has_finite_v(function) else frozenset({5})
     needed = tuple(i for i in wanted if i not in vanishing | infinite)
     return Problem(function, tau, needed, vanishing, sizes, spreads, cut)
 

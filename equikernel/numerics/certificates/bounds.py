@@ -25,7 +25,7 @@ from flint import arb
 from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.context import constant, exact, precision
 from equikernel.numerics.balls.functions import BallFunction
-from equikernel.numerics.certificates.joins import is_continuous
+from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.certificates.ranges import End, affine_ends, slope_range, value_range
 from equikernel.theory.program import X
 

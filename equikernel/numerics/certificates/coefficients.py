@@ -9,10 +9,10 @@ from flint import arb
 
 from equikernel.numerics.balls.context import exact, precision
 from equikernel.numerics.balls.functions import ball_function
+from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.balls.moments import BallMoments, ball_moments
 from equikernel.numerics.certificates.decimals import to_record
 from equikernel.numerics.certificates.equation import Equation
-from equikernel.numerics.certificates.joins import is_continuous
 from equikernel.theory.equations import (
     fixed_point_slope,
     implicit_ck_coefficients,

@@ -20,9 +20,9 @@ from flint import arb
 from equikernel.errors import InputError, UncertifiedError
 from equikernel.numerics.balls.context import constant, exact, precision
 from equikernel.numerics.balls.functions import BallFunction, ball_function
+from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.certificates.bounds import Asymptotics, asymptotics
 from equikernel.numerics.certificates.branch import Branch, Transition, first_zero, shown_above, shown_below
-from equikernel.numerics.certificates.joins import is_continuous
 from equikernel.numerics.certificates.shape import monotone_shape
 from equikernel.numerics.certificates.supremum import supremum
 from equikernel.theory.activation import Activation, activation

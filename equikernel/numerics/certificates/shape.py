@@ -20,7 +20,7 @@ from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.arithmetic import BallArithmetic
 from equikernel.numerics.balls.context import constant, precision
 from equikernel.numerics.balls.functions import BallFunction, BallPiece
-from equikernel.numerics.certificates.joins import joins, sign_of
+from equikernel.numerics.balls.joins import joins, sign_of
 from equikernel.theory.program import Operators, Program
 
 __all__ = ["Shape", "SignArithmetic", "Signs", "monotone_shape"]
