@@ -39,8 +39,8 @@ STAGES = ("parse", "float64", "mpmath", "integral", "trapezoid", "closed form", 
 _LONGEST_SENTENCE = 700
 _CERTIFIED = 0.15  # share of trials with a certificate
 
-Values = dict[str, arb | None]  # None: infinite
-"""The moments of one method as balls."""
+Values = dict[str, arb | None]
+"""The moments of one method as balls; None where it says infinite, left out where it claims nothing."""
 
 
 class Reporter(Protocol):
@@ -149,7 +149,8 @@ def _from_moments(moments: Moments) -> Values:
 
 
 def _from_balls(moments: BallMoments) -> Values:
-    return {"mean": moments.mean, "v": None, **dict(moments.items())}
+    """Without v, the engines have not proved it to be finite: no claim."""
+    return {"mean": moments.mean, **dict(moments.items())}
 
 
 def _from_closed_forms(act: Activation, trial: Trial) -> Values:
