@@ -9,16 +9,20 @@ from flint import arb
 
 from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.context import bits_of_digits, exact, precision
-from equikernel.numerics.balls.functions import mpf_ball
+from equikernel.numerics.balls.functions import ball_function, mpf_ball
+from equikernel.numerics.balls.integral import integral_moments
 from equikernel.numerics.balls.moments import ball_moments
+from equikernel.numerics.balls.problem import moment_problem
 from equikernel.numerics.moment_values import Moment, Moments
+from equikernel.theory import moments as formulas
 from equikernel.theory.activation import Activation
 from equikernel.theory.models import exact_number
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
 
-__all__ = ["ball_number", "enclosed_moments"]
+__all__ = ["ball_number", "enclosed_moments", "quick_verdict"]
 
 _GUARD_BITS = 64  # of tau, so that its rounding costs no digit of the moments
+_QUICK_BITS, _QUICK_WORK = 24, 4000  # a few milliseconds
 
 
 def enclosed_moments(activation: Activation, tau: Any, digits: int, engine: str = "auto") -> Moments:
@@ -72,3 +76,25 @@ def ball_number(ball: arb, arithmetic: MpArithmetic, provenance: str) -> Moment:
     c = arithmetic.context
     value = +c.make_mpf(ball.mid()._mpf_)
     return Moment(value, c.make_mpf(ball.rad()._mpf_) + abs(value) * c.eps, provenance)
+
+
+def quick_verdict(activation: Activation, tau: float, V: float) -> str:
+    """What a rough enclosure says of a value of Var phi(tau xi): "confirmed", "disproved", or why it says nothing.
+
+    Quadrature misses features narrower than the distance of its nodes, in every precision; enclosures do not.
+    """
+    try:
+        function = ball_function(activation)
+    except UncertifiedError:
+        return "breakpoints not proved"
+    try:
+        with precision(_GUARD_BITS):
+            problem = moment_problem(function, arb(tau), _QUICK_BITS, (0, 1))
+            found = integral_moments(problem, _QUICK_BITS, _QUICK_WORK)
+            ball = formulas.variance(*found.values[:2])
+            if found.exhausted or not ball.is_finite():
+                return "not confirmed by an enclosure"
+            slack = (abs(ball) + found.values[0] ** 2) * arb(2) ** -_QUICK_BITS
+            return "confirmed" if (ball + arb(0, slack.upper())).contains(arb(V)) else "disproved"
+    except UncertifiedError:
+        return "not confirmed by an enclosure"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,7 @@ def _solve(equation: _Equation, low: float, high: float, f_low: float) -> FixedP
     return FixedPoint(q, 1.0 - equation.slope(q))
 
 
+@lru_cache(maxsize=64)
 def defect(deq: DEQ, tau0: Any, q: Any, digits: int) -> tuple[Any, Any]:
     """The defect q - T(q) and its derivative 1 - sigma_a2 h to ``digits`` digits; q is taken exactly.
 

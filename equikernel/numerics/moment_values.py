@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mpmath
@@ -99,6 +100,12 @@ class Moments:
         if self.v_or_none is None:
             raise AssertionError("v is computed whenever phi' is square integrable")
         return self.v_or_none
+
+    def map(self, function: Callable[[Moment], Moment]) -> Moments:
+        """The moments with a function applied to each."""
+        v = None if self.v_or_none is None else function(self.v_or_none)
+        mean, V, d1, d2, h = (function(m) for m in (self.mean, self.V, self.d1, self.d2, self.h))
+        return replace(self, mean=mean, V=V, d1=d1, d2=d2, h=h, v_or_none=v)
 
     def items(self) -> list[tuple[str, Moment]]:
         """(name, moment) pairs; v is left out where it is infinite."""

@@ -10,7 +10,15 @@ from typing import Any
 import mpmath
 from flint import arb
 
-from equikernel.errors import AccuracyError, InputError, NoFixedPointError, SolutionError, UnstableError
+from equikernel.errors import (
+    AccuracyError,
+    ConvergenceError,
+    InputError,
+    NoFixedPointError,
+    SolutionError,
+    UncertifiedError,
+    UnstableError,
+)
 from equikernel.numerics.balls.context import bits_of_digits, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.certificates.certificate import Certificate, certify
@@ -29,6 +37,9 @@ from equikernel.theory.multiprecision import mp_arithmetic
 __all__ = ["COEFFICIENTS", "Solution", "solve"]
 
 MAX_DIGITS = 1000
+_CONTRADICTED = 1e-9  # relative defect of a float64 fixed point that rounding does not explain
+_STEPS = 30
+_SMALL = 1e-13
 _SURE_DIGITS = 12  # of a float64 solution
 CHECK_DIGITS = 32  # working digits of the residual of a float64 solution
 COEFFICIENTS = (
@@ -207,11 +218,35 @@ def _solved(deq: DEQ, tau0: Fraction, digits: int, trained: str, _name: str) -> 
     try:
         scan = scan_fixed_points(deq, float(tau0))
         selected = _select(deq, scan)
+        value, _ = defect(deq, tau0, selected.q, CHECK_DIGITS)
+        if abs(value) > _CONTRADICTED * selected.q:
+            scan = _certified_scan(deq, tau0)
+            selected = _select(deq, scan)
         partial["other_fixed_points"] = tuple(p for p in scan.points if p is not selected)
         _compute(deq, tau0, digits, trained, selected, partial)
     except SolutionError as error:
         return Solution(deq, tau0, digits, trained, str(error), **partial), error
     return Solution(deq, tau0, digits, trained, "solved", **partial), None
+
+
+def _certified_scan(deq: DEQ, tau0: Fraction) -> FixedPointScan:
+    """The fixed points of a certificate, where the float64 quadrature does not see all of the activation.
+
+    Raises:
+        AccuracyError: they could not be proved.
+    """
+    try:
+        certificate = certify(deq, tau0, FLOAT64_DIGITS, "a")
+    except UncertifiedError as error:
+        raise AccuracyError(
+            f"the search for fixed points of {deq.activation.name} in float64 is contradicted by many digits (it has "
+            f"features narrower than the quadrature's nodes), and nothing could be proved: {error}"
+        ) from None
+    points = [float(point.q.mid()) for point in certificate.points]
+    slopes = [1.0 - float(defect(deq, tau0, q, CHECK_DIGITS)[1]) for q in points]
+    lower = float(deq.sigma_b2 * tau0**2)
+    upper = certificate.bound.upper or max(points, default=lower)
+    return FixedPointScan(tuple(map(FixedPoint, points, slopes)), (), lower, upper, certificate.bound.sign)
 
 
 def _select(deq: DEQ, scan: FixedPointScan) -> FixedPoint:
@@ -232,16 +267,36 @@ def _select(deq: DEQ, scan: FixedPointScan) -> FixedPoint:
     )
 
 
+def _rounded_root(deq: DEQ, tau0: Fraction, start: float) -> tuple[float, Any]:
+    """The fixed point as a float, by Newton's iteration with many digits, and the defect there.
+
+    Raises:
+        ConvergenceError: the defect does not become small: a nearly double root.
+    """
+    q = start
+    for _ in range(_STEPS):
+        value, slope = defect(deq, tau0, q, CHECK_DIGITS)
+        nearer = float(q - value / slope)
+        if not abs(nearer - q) > 2.0**-52 * q:
+            break
+        q = nearer
+    value, _ = defect(deq, tau0, q, CHECK_DIGITS)
+    if not abs(value) <= _SMALL * q:
+        raise ConvergenceError(
+            f"Newton's iteration for tau of {deq.activation.name} did not settle (|q - T(q)|/q = "
+            f"{float(abs(value) / q):.2g}): the fixed point is nearly double; change sigma_a2 slightly, or ask for a "
+            "certificate"
+        )
+    return q, value
+
+
 def _compute(deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPoint, result: dict[str, Any]) -> None:
     """Fill ``result`` with the fields of the Solution, in the order they become known."""
     q: Any
     number: Any
     if digits <= FLOAT64_DIGITS:
         number = float
-        value, slope = defect(deq, tau0, point.q, CHECK_DIGITS)
-        q = float(point.q - value / slope)  # one Newton step in many digits: float64 errs in the last places
-        if q != point.q:
-            value, slope = defect(deq, tau0, q, CHECK_DIGITS)
+        q, value = _rounded_root(deq, tau0, point.q)
         tau = q**0.5
     else:
         q = polish(deq, tau0, point.q, digits)
@@ -251,7 +306,7 @@ def _compute(deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPo
     moments = gaussian_moments(deq.activation, tau, digits if digits <= FLOAT64_DIGITS else digits + 5)
     sigma_a2, sigma_b2, tau02 = number(deq.sigma_a2), number(deq.sigma_b2), number(tau0) ** 2
     V, d1, d2, h = (m.value for m in (moments.V, moments.d1, moments.d2, moments.h))
-    result |= {"q": q, "tau": tau, "moments": moments, "residual": abs(value) / q}
+    result |= {"q": q, "tau": tau, "moments": moments, "residual": number(abs(value) / q)}
     if gain_linear(d1, sigma_a2) <= 0:
         raise UnstableError(
             f"sigma_a2*d1^2 = {float(sigma_a2 * d1 * d1):.6g} >= 1 at the fixed point of {deq.activation.name}: "

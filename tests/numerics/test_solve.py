@@ -16,6 +16,7 @@ from equikernel.numerics.dual import pair_duals
 from equikernel.numerics.explicit import explicit_coefficients
 from equikernel.numerics.moments import gaussian_moments
 from equikernel.numerics.solve import solve
+from equikernel.theory.activation import activation
 from equikernel.theory.equations import explicit_input, explicit_layer
 from equikernel.theory.models import DEQ, ExplicitNetwork, exact_number
 
@@ -209,3 +210,19 @@ def test_residual_below_the_floats_is_not_zero():
     s = solve(DEQ("tanh", **DEFAULT), digits=320)
     assert 0 < s.residual < mpmath.mpf(10) ** -325
     assert mpmath.mpf(s.to_dict()["residual"]) > 0
+
+
+def test_features_narrower_than_the_quadrature_are_not_overlooked():
+    """A spike of width 1e-3 between the nodes: float64 sees only gelu; enclosures contradict it and take over."""
+    spiked = DEQ("gelu(x)+100*exp(-1e6*(x-1)**2)")
+    moments = gaussian_moments(spiked.activation, 1.0)
+    assert moments.V.value == pytest.approx(3.4244283124550314, rel=1e-13)
+    assert "ball enclosure" in moments.V.provenance
+    s = solve(spiked, trained="a")
+    assert s.q == pytest.approx(1.49807936740756891, rel=1e-14)  # mpmath.quad split at the spike: F = 0 to 1e-20
+    assert s.residual < 1e-13
+
+
+def test_breakpoints_that_are_not_proved_are_said():
+    act = activation("x + where(2 + tanh(x) - 4/(1+1e12*(x-0.3)**2) < 0, 1e6, 0)")
+    assert "breakpoints not proved" in gaussian_moments(act, 1.0).V.provenance

@@ -25,14 +25,14 @@ _PAIRS = ((0, 3), (1, 4), (2, 5))
 Integrand = Callable[[BallPiece, acb, bool], acb]
 
 
-def integral_moments(problem: Problem, bits: int) -> RawBalls:
+def integral_moments(problem: Problem, bits: int, limit: int | None = None) -> RawBalls:
     """The six raw moments, each to about 2^-bits of E|f_i|, at the current precision.
 
-    Work is limited to ``_EVALUATIONS + _EVALUATIONS_PER_BIT * bits`` evaluations; beyond, the balls are wide and valid,
-    and ``exhausted`` is set.
+    Work is limited to ``limit`` evaluations, ``_EVALUATIONS + _EVALUATIONS_PER_BIT * bits`` by default; beyond, the
+    balls are wide and valid, and ``exhausted`` is set.
     """
     parts = [s for s in segments(problem.function) if not s.is_zero]
-    limit = work_limit(bits)
+    limit = limit or work_limit(bits)
     q2 = -1 / (2 * problem.tau * problem.tau)
     inverse = 1 / problem.tau
     norm = problem.tau * (2 * arb.pi()).sqrt()
