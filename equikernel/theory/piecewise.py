@@ -20,6 +20,7 @@ from equikernel.errors import ActivationError
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
 from equikernel.theory.program import Program, X
 from equikernel.theory.roots import Breakpoint, compiled, evaluate, has_zero, real_zeros
+from equikernel.theory.wording import brief
 
 __all__ = [
     "Piece",
@@ -172,8 +173,8 @@ def check_domain(piece: Piece) -> None:
             evaluate(piece.expr, end.value(mp_arithmetic(60)), 60)
         except _FAILURES:
             raise ActivationError(
-                f"the activation is undefined or unbounded next to x = {end.to_sympy()}, where it reads {piece.expr}; "
-                "an activation must have finite one-sided limits (write a removable singularity out with where)"
+                f"the activation is undefined or unbounded next to x = {brief(end.to_sympy())}, where it reads "
+                f"{brief(piece.expr)}; an activation must have finite one-sided limits (write a removable singularity out with where)"
             ) from None
 
 
@@ -184,7 +185,7 @@ def _check_node(node: sp.Expr, piece: Piece) -> None:
     elif node.is_Pow and not node.exp.is_Integer:
         _require_positive(node, node.base, piece)
     elif node.is_Pow and node.exp.is_negative and has_zero(node.base, piece.contains):
-        raise _undefined(node, f"{node.base} vanishes there")
+        raise _undefined(node, f"{brief(node.base)} vanishes there")
     elif type(node) in _POLES and has_zero(_POLES[type(node)](node.args[0]), piece.contains):
         raise _undefined(node, "it has poles")
 
@@ -197,13 +198,13 @@ def _require_positive(node: sp.Expr, base: sp.Expr, piece: Piece) -> None:
     except _FAILURES:
         sample = mpmath.mpf(-1)
     if sample <= 0 or has_zero(base, piece.contains):
-        raise _undefined(node, f"{base} is not positive there")
+        raise _undefined(node, f"{brief(base)} is not positive there")
 
 
 def _undefined(node: sp.Expr, why: str) -> ActivationError:
     return ActivationError(
-        f"{node} is undefined on part of the real line ({why}); an activation must be real and finite for every x: "
-        "restrict it with where(...), or shift its argument"
+        f"{brief(node)} is undefined on part of the real line ({why}); an activation must be real and finite for "
+        "every x: restrict it with where(...), or shift its argument"
     )
 
 
@@ -312,7 +313,7 @@ class Resolver:
             value = evaluate(expr, self.point, 60)
         except _FAILURES:
             raise ActivationError(
-                f"{expr} is undefined at x = {mpmath.nstr(self.point, 6)}, where a branch depends on it; "
+                f"{brief(expr)} is undefined at x = {mpmath.nstr(self.point, 6)}, where a branch depends on it; "
                 "an activation must be real and finite for every x: restrict it with where(...)"
             ) from None
         if abs(value) > _ZERO:
@@ -330,8 +331,8 @@ class Resolver:
                 if self.truth(condition):
                     return self.expression(branch)
             raise ActivationError(
-                f"the activation has no value near x = {mpmath.nstr(self.point, 6)}: no branch of {expr} applies; "
-                "give the last branch the condition True"
+                f"the activation has no value near x = {mpmath.nstr(self.point, 6)}: no branch of {brief(expr)} "
+                "applies; give the last branch the condition True"
             )
         args = [self.expression(a) for a in expr.args]
         if isinstance(expr, sp.Abs):
@@ -360,7 +361,7 @@ class Resolver:
         if isinstance(condition, sp.Not):
             return not self.truth(condition.args[0])
         if not isinstance(condition, sp.core.relational.Relational):
-            raise ActivationError(f"the condition {condition} is not supported; use <, <=, >, >=, and, or, not")
+            raise ActivationError(f"the condition {brief(condition)} is not supported; use <, <=, >, >=, and, or, not")
         sign = self.sign(self.expression(condition.lhs) - self.expression(condition.rhs))
         outcomes: dict[type, bool] = {
             sp.StrictGreaterThan: sign > 0,

@@ -20,6 +20,7 @@ import sympy as sp
 from equikernel.errors import ActivationError
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic, sympy_to_mpf
 from equikernel.theory.program import Program, X, compile_expression
+from equikernel.theory.wording import brief
 
 __all__ = ["Breakpoint", "compiled", "evaluate", "has_zero", "real_zeros", "scanned_factors"]
 
@@ -45,7 +46,7 @@ class Breakpoint:
                 return arithmetic.constant(self.exact)
             except ValueError:
                 raise ActivationError(
-                    f"a branch changes at {self.exact}, which is not a real number: an activation must be real "
+                    f"a branch changes at {brief(self.exact)}, which is not a real number: an activation must be real "
                     "for every x"
                 ) from None
         return _refine(self, arithmetic.digits, arithmetic)
@@ -312,7 +313,7 @@ def _scanned_zeros(expr: sp.Expr) -> Iterator[Breakpoint]:
     brackets = [(xa, xb) for (xa, a), (xb, b) in itertools.pairwise(nonzero) if (a > 0) != (b > 0)]
     if len(brackets) > _MAX_SIGN_CHANGES:
         raise ActivationError(
-            f"the breakpoints cannot be isolated: {expr} changes sign more than {_MAX_SIGN_CHANGES} times; "
+            f"the breakpoints cannot be isolated: {brief(expr)} changes sign more than {_MAX_SIGN_CHANGES} times; "
             "an activation must have finitely many breakpoints"
         )
     for low, high in brackets:

@@ -33,6 +33,7 @@ from equikernel.theory.piecewise import (
 )
 from equikernel.theory.program import Program, X
 from equikernel.theory.roots import Breakpoint, compiled, real_zeros, scanned_factors
+from equikernel.theory.wording import brief
 
 __all__ = ["BallFunction", "BallPiece", "ball_function", "breakpoint_ball", "mpf_ball"]
 
@@ -187,7 +188,7 @@ class _CertainResolver(Resolver):
             return 1 if ball > 0 else -1
         if ball == 0 or sp.expand(expr) == 0:
             return 0
-        raise UncertifiedError(f"the sign of {expr}, on which a branch depends, cannot be proved")
+        raise UncertifiedError(f"the sign of {brief(expr)}, on which a branch depends, cannot be proved")
 
 
 def _prove_pieces(activation: Activation) -> None:
@@ -238,7 +239,7 @@ def _prove_zeros(factor: sp.Expr) -> None:
     for _ in range(_MAX_ORDER):
         orders.append(orders[-1].derivative())
     unproved = UncertifiedError(
-        f"the breakpoints cannot be proved complete: the zeros of {factor} were found by a scan, "
+        f"the breakpoints cannot be proved complete: the zeros of {brief(factor)} were found by a scan, "
         "and interval arithmetic cannot exclude others; write the switch with polynomials or invertible functions"
     )
     try:
