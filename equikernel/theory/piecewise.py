@@ -174,7 +174,8 @@ def check_domain(piece: Piece) -> None:
         except _FAILURES:
             raise ActivationError(
                 f"the activation is undefined or unbounded next to x = {brief(end.to_sympy())}, where it reads "
-                f"{brief(piece.expr)}; an activation must have finite one-sided limits (write a removable singularity out with where)"
+                f"{brief(piece.expr)}; an activation must have finite one-sided limits "
+                "(write a removable singularity out with where)"
             ) from None
 
 

@@ -5,8 +5,8 @@ docs/proofs.md):
 
     bounded       osc = sup phi - inf phi:  V <= osc^2/4                   (Popoviciu)
     lipschitz     phi continuous, |phi'| <= L:  V <= L^2 q                 (Poincare)
-    asymptotes    phi = s_+- x + r, osc(r) <= 2R:  |sqrt V - sqrt(v q)| <= R,
-                  v = (s_+^2 + s_-^2)/2 - (s_+ - s_-)^2/(2 pi)
+    asymptotes    phi = s(+-) x + r, osc(r) <= 2R:  |sqrt V - sqrt(v q)| <= R,
+                  v = (s(+)^2 + s(-)^2)/2 - (s(+) - s(-))^2/(2 pi)
     homogeneous   r constant:  V = v q
 
 For asymptotes, sigma_a2 v < 1 bounds the fixed points, and sigma_a2 v > 1 proves T(q) > q from some q on.
@@ -61,11 +61,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Asymptotics:
-    """phi = s_- x + r on the left and s_+ x + r on the right, with osc(r) <= 2 R.
+    """phi = s(-) x + r on the left and s(+) x + r on the right, with osc(r) <= 2 R.
 
     Attributes:
-        slopes: (s_-, s_+), exact.
-        v: (s_+^2 + s_-^2)/2 - (s_+ - s_-)^2/(2 pi), exact: V(q)/q tends to it.
+        slopes: (s(-), s(+)), exact.
+        v: (s(+)^2 + s(-)^2)/2 - (s(+) - s(-))^2/(2 pi), exact: V(q)/q tends to it.
         R: half the oscillation of r; 0 exactly when r is a constant.
     """
 
@@ -91,7 +91,7 @@ def asymptotics(function: BallFunction, ends: tuple[End, End] | None = None) -> 
 
 
 def _constant_remainder(function: BallFunction, slopes: tuple[sp.Expr, sp.Expr]) -> bool:
-    """Whether phi = c + s_- x for x < 0 and c + s_+ x for x > 0, exactly."""
+    """Whether phi = c + s(-) x for x < 0 and c + s(+) x for x > 0, exactly."""
     pieces = function.activation.pieces
     if len(pieces) > 2 or (len(pieces) == 2 and function.activation.breakpoints[0].exact != 0):
         return False

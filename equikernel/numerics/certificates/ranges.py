@@ -99,7 +99,7 @@ def _end(function: BallFunction, side: int) -> End:
 
 
 def value_range(function: BallFunction, ends: tuple[End, End], slopes: tuple[sp.Expr, sp.Expr]) -> LineRange:
-    """The range of phi(y) - s_- y on y < 0 and phi(y) - s_+ y on y > 0; slopes 0 give the range of phi.
+    """The range of phi(y) - s(-) y on y < 0 and phi(y) - s(+) y on y > 0; slopes 0 give the range of phi.
 
     Raises:
         UncertifiedError: it is unbounded, or could not be bounded.

@@ -26,7 +26,7 @@ from equikernel.numerics.power_series.hermite import hermite_coefficients, worki
 from equikernel.numerics.solve import solve
 from equikernel.theory.models import DEQ
 
-__all__ = ["Expansion", "SphereEquation", "expand"]
+__all__ = ["SphereEquation", "SphereExpansion", "expand"]
 
 _BRACKETS = (2.0**-24, 2.0**-16, 2.0**-32)
 _MOMENT_BITS = 64
@@ -82,7 +82,7 @@ class SphereEquation:
 
 
 @dataclass(frozen=True)
-class Expansion:
+class SphereExpansion:
     """The kernel to some order, as balls at ``precision`` bits.
 
     Attributes:
@@ -116,7 +116,7 @@ def _series_precision(bits: int, order: int) -> Iterator[None]:
             ctx.cap = before
 
 
-def expand(equation: SphereEquation, order: int, bits: int, trained: str) -> Expansion:
+def expand(equation: SphereEquation, order: int, bits: int, trained: str) -> SphereExpansion:
     """The scaled coefficients, each to about 2^-bits of gamma^2; ``trained`` = "a" is the conjugate kernel.
 
     Raises:
@@ -149,4 +149,4 @@ def expand(equation: SphereEquation, order: int, bits: int, trained: str) -> Exp
         v = equation.rough.v_or_none
         if trained != "a":
             v = ball_moments(deq.activation, q.sqrt(), absolute).v_or_none
-    return Expansion(equation, work, q, gamma2, v, squares, scaled)
+    return SphereExpansion(equation, work, q, gamma2, v, squares, scaled)

@@ -17,7 +17,7 @@ from flint import arb
 
 from equikernel.numerics.balls.context import exact, hull
 from equikernel.numerics.certificates.decimals import to_record
-from equikernel.numerics.power_series.expansion import Expansion
+from equikernel.numerics.power_series.expansion import SphereExpansion
 from equikernel.theory.equations import ntk_entry
 
 __all__ = ["Remainder", "remainder"]
@@ -52,7 +52,7 @@ class Remainder:
         }
 
 
-def remainder(expansion: Expansion, trained: str) -> Remainder:
+def remainder(expansion: SphereExpansion, trained: str) -> Remainder:
     """The remainder at the current precision; ``trained`` = "a" is the conjugate kernel."""
     phase, number = _phase(expansion)
     partial = sum(expansion.scaled, arb(0))
@@ -71,7 +71,7 @@ def remainder(expansion: Expansion, trained: str) -> Remainder:
     return Remainder(phase, diagonal, tail, _SENTENCES[phase, trained == "a"].format(number))
 
 
-def _phase(expansion: Expansion) -> tuple[str, str]:
+def _phase(expansion: SphereExpansion) -> tuple[str, str]:
     """The phase, and sigma_a2 v as text."""
     deq, v = expansion.equation.deq, expansion.equation.rough.v_or_none
     if deq.sigma_a2 == 0:
@@ -82,7 +82,7 @@ def _phase(expansion: Expansion) -> tuple[str, str]:
     return "ordered" if gain < 1 else "chaotic" if gain > 1 else "critical", gain.str(8, radius=False)
 
 
-def _kernel(expansion: Expansion, trained: str, value: arb, slope: arb | None) -> arb:
+def _kernel(expansion: SphereExpansion, trained: str, value: arb, slope: arb | None) -> arb:
     """The kernel at s = r from F and the derivative in the covariance."""
     deq = expansion.equation.deq
     variances = exact(expansion.equation.radius2), exact(deq.sigma_a2), exact(deq.sigma_b2)
@@ -90,7 +90,7 @@ def _kernel(expansion: Expansion, trained: str, value: arb, slope: arb | None) -
     return kernel
 
 
-def _bound_below_diagonal(expansion: Expansion, trained: str) -> arb | None:
+def _bound_below_diagonal(expansion: SphereExpansion, trained: str) -> arb | None:
     """An upper bound of the sum of the series in the chaotic phase; None if none better than the diagonal was found."""
     squares, order, q = expansion.squares, len(expansion.squares), expansion.q
     sigma_a2 = exact(expansion.equation.deq.sigma_a2)

@@ -59,7 +59,7 @@ class DualForm:
 
     @property
     def covariance(self) -> sp.Expr:
-        """Cov(phi(u), phi(v)): every function centred at its own variance."""
+        """The covariance of phi(u) and phi(v), each centred at its own variance."""
         return self.expression - self.mean_i * self.mean_j
 
     def centred(self, constant: sp.Expr) -> sp.Expr:

@@ -1,7 +1,7 @@
 """An activation as a finite sum of terms c x^n exp(a0 + a x + b x^2) erf(alpha_1 x)..., sgn being erf at infinity.
 
 On the two half-lines phi is a sum of atoms (``closed_forms.atoms``), and phi itself is
-(phi_+ + phi_-)/2 + sgn(x) (phi_+ - phi_-)/2.
+``(phi_+ + phi_-)/2 + sgn(x) (phi_+ - phi_-)/2``.
 """
 
 from __future__ import annotations
