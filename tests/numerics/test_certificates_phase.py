@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from flint import arb
 
@@ -104,3 +106,30 @@ def test_a_touching_zero_is_undecided() -> None:
     assert found.zero is None
     assert not found.decided
     assert found.positive_to <= 2
+
+
+def test_a_first_zero_is_closed_in_from_both_sides() -> None:
+    asked: list[arb] = []
+
+    def function(q: arb) -> arb:
+        asked.append(q)
+        return 2 - q
+
+    with precision(64):
+        found = first_zero(function, 1.0, 10.0, 1e-12)
+    assert found.zero is not None
+    assert found.zero.contains(2)
+    assert found.zero.rad() < 1e-11
+    assert len(asked) < 100
+
+
+def test_what_is_not_proved_anywhere_names_no_number() -> None:
+    # E[phi'^2] is finite, but phi' is not bounded at 0: no ball of it is finite
+    transitions = phase_diagram("abs(x)**0.75", "1/2").transitions
+    assert transitions["chaos"].verdict == "undecided"
+    assert transitions["chaos"].statement == "sigma_a2*v < 1 is not proved for any sigma_a2 > 0"
+    # V/q decreases: the largest sigma_a2 up to q = 500 is that at q = 500, where V = q^(3/4) Var|xi|^(3/4)
+    moments = [2 ** (p / 2) * math.gamma((p + 1) / 2) / math.sqrt(math.pi) for p in (0.75, 1.5)]
+    end = 499.5 / (500**0.75 * (moments[1] - moments[0] ** 2))
+    limit = float(transitions["existence"].statement.rsplit(maxsplit=1)[-1])
+    assert end * (1 - 1e-6) < limit <= end

@@ -27,10 +27,13 @@ from equikernel.theory.activation import Activation
 __all__ = ["Branch", "FirstZero", "Transition", "first_zero", "shown_above", "shown_below"]
 
 _BITS = 80
-_MOMENT_BITS = 40
+_FEWEST, _MOST = 20, 60  # bits of the moments on a wide box, and on a point
 _WIDEST, _FIRST = 0.4, 2.0**-6  # relative widths of boxes
-_GROWTH = 1.3  # of a box after a success; a failure halves it
-_MAX_BOXES = 120
+_GROWTH, _CAREFUL_GROWTH = 1.3, 1.05  # of a box after a success: before any failure, and later
+_FIRST_SHRINK, _SHRINK = 0.75, 0.5  # after one failure, and after more in a row
+_MAX_BOXES = 100
+_SHORT, _LONG = 0.9, 1.1  # of the way to a zero by linear interpolation
+_MAX_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -78,40 +81,46 @@ class Branch:
     def sigma_a2(self, q: arb) -> arb:
         """sigma_a2 over a ball of q, by the mean value form."""
         with precision(_BITS):
-            middle = q.mid()
-            W, h = self._denominator(middle)
+            middle, bits = q.mid(), _bits_for(q)
+            W, h = self._denominator(middle, bits)
             value: arb = (middle - exact(self.c)) / W
             if q.is_exact():
                 return value
-            W, h = self._denominator(q)
+            W, h = self._denominator(q, bits)
             return value + (W - (q - exact(self.c)) * h) / W**2 * (q - middle)
 
     def norm(self, q: arb) -> arb:
         """W - (q - c) h, times the direction: positive while sigma_a2 h < 1."""
         with precision(_BITS):
-            return self._difference(q, self._denominator(q)[1])
+            return self._difference(q, None)
 
     def chaos(self, q: arb) -> arb:
         """W - (q - c) v, times the direction: positive while sigma_a2 v < 1."""
         with precision(_BITS):
-            v = ball_moments(self.activation, q.sqrt(), _MOMENT_BITS).v_or_none
+            v = ball_moments(self.activation, q.sqrt(), _bits_for(q)).v_or_none
             if v is None:
                 raise UncertifiedError("E[phi'^2] is infinite")
             return self._difference(q, v)
 
-    def _difference(self, q: arb, x: arb) -> arb:
-        """W - (q - c) x = W(m) - (m - c) x + (h - x)(q - m) over a ball of q with the middle m."""
-        middle = q.mid()
-        W, _ = self._denominator(middle)
-        value: arb = W - (middle - exact(self.c)) * x
+    def _difference(self, q: arb, x: arb | None) -> arb:
+        """W - (q - c) x = W(m) - (m - c) x + (h - x)(q - m) over a ball of q with the middle m; x = h if not given."""
+        middle, bits = q.mid(), _bits_for(q)
+        W, h = self._denominator(middle, bits)
         if not q.is_exact():
-            value += (self._denominator(q)[1] - x) * (q - middle)
+            _, h = self._denominator(q, bits)
+        x = h if x is None else x
+        value: arb = W - (middle - exact(self.c)) * x + (h - x) * (q - middle)
         return value * self.direction
 
-    def _denominator(self, q: arb) -> tuple[arb, arb]:
+    def _denominator(self, q: arb, bits: int) -> tuple[arb, arb]:
         """W and its derivative h."""
-        V, h = variance_enclosure(self.activation, q, _MOMENT_BITS)
+        V, h = variance_enclosure(self.activation, q, bits)
         return V - exact(self.offset), h
+
+
+def _bits_for(q: arb) -> int:
+    """Bits that do not lose what the width of q allows: on wide boxes many would be wasted."""
+    return _MOST if q.is_exact() else min(_FEWEST + max(0, int(q.rel_accuracy_bits())), _MOST)
 
 
 @dataclass(frozen=True)
@@ -160,23 +169,44 @@ def first_zero(
         stop: asked after each box whether to go on.
     """
     sign = 1 if end > start else -1
-    q, width = start, _FIRST
+    q, width, growth, shrink = start, _FIRST, _GROWTH, _FIRST_SHRINK
     for _ in range(_MAX_BOXES):
         following = min(q * (1 + width), end) if sign > 0 else max(q * (1 - width), end)
         if _positive(function, hull(q, following)):
-            q, width = following, min(_GROWTH * width, _WIDEST)
+            q, width, shrink = following, min(growth * width, _WIDEST), _FIRST_SHRINK
             if q == end or stop(q):
                 return FirstZero(q, None, True)
             continue
+        if _negative(function, arb(following)):
+            q, following = _closed_in(function, q, following, accuracy)
+            return FirstZero(q, hull(q, following), True)
         if width > accuracy:
-            width /= 2
+            width, growth, shrink = shrink * width, _CAREFUL_GROWTH, _SHRINK
             continue
-        for further in (1, 4, 16, 64, 256):
+        for further in (4, 16, 64, 256):
             beyond = q * (1 + sign * further * accuracy)
             if _negative(function, arb(beyond)):
                 return FirstZero(q, hull(q, beyond), True)
         return FirstZero(q, None, False)
     return FirstZero(q, None, True)
+
+
+def _closed_in(function: Callable[[arb], arb], near: float, far: float, accuracy: float) -> tuple[float, float]:
+    """A bracket of the first zero, positive up to ``near`` and negative at ``far``, made as narrow as it gets."""
+    short = _SHORT
+    for _ in range(_MAX_STEPS):
+        if abs(far - near) <= accuracy * near:
+            break
+        before, after = float(function(arb(near)).mid()), float(function(arb(far)).mid())
+        step = (far - near) * before / (before - after)
+        nearer, closer = near + short * step, near + _LONG * step
+        if min(near, far) < closer < max(near, far) and _negative(function, arb(closer)):
+            far = closer
+        if nearer != near and _positive(function, hull(near, nearer)):
+            near = nearer
+        else:
+            short *= _SHRINK
+    return near, far
 
 
 def _positive(function: Callable[[arb], arb], q: arb) -> bool:

@@ -9,7 +9,6 @@ Followed along the curve of fixed points that starts at sigma_a2 = 0 (see ``bran
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -22,7 +21,7 @@ from equikernel.numerics.balls.context import constant, exact, precision
 from equikernel.numerics.balls.functions import BallFunction, ball_function
 from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.certificates.bounds import Asymptotics, asymptotics
-from equikernel.numerics.certificates.branch import Branch, Transition, first_zero, shown_above, shown_below
+from equikernel.numerics.certificates.branch import Branch, FirstZero, Transition, first_zero, shown_above, shown_below
 from equikernel.numerics.certificates.shape import monotone_shape
 from equikernel.numerics.certificates.supremum import supremum
 from equikernel.theory.activation import Activation, activation
@@ -142,11 +141,15 @@ class _Walk:
         far = max(2.0, 16.0 / (float(branch.c) * rate**2)) if rate > 0 else _FAR
         self.end = float(branch.c) * (far if branch.direction > 0 else 1 / _FAR)
         self.shape = monotone_shape(function)
+        self.rising_to = self.start  # sigma_a2 is proved to increase along the branch up to here
 
     def norm(self) -> Transition:
         if self.shape.holds and not self.tied:
+            self.rising_to = self.end
             return Transition(None, None, "never", f"sigma_a2*h < 1 for every sigma_a2: {self.shape.statement}")
-        return self._transition("sigma_a2*h", self.branch.norm, self.end)
+        found = first_zero(self.branch.norm, self.start, self.end, self.accuracy, self._beyond)
+        self.rising_to = found.positive_to
+        return self._transition("sigma_a2*h", found)
 
     def chaos(self, norm: Transition) -> Transition:
         if not is_continuous(self.function) or not self.function.activation.has_square_integrable_derivative:
@@ -156,28 +159,26 @@ class _Walk:
         end = self.end
         if norm.q is not None:
             end = float(norm.q.upper() if self.branch.direction > 0 else norm.q.lower())
-        found = self._transition("sigma_a2*v", self.branch.chaos, end)
+        zero = first_zero(self.branch.chaos, self.start, end, self.accuracy, self._beyond)
+        found = self._transition("sigma_a2*v", zero)
         if found.verdict == "not reached" and norm.q is not None:
             return Transition(None, None, "not reached", "sigma_a2*v < 1 up to where the fixed point stops attracting")
         return found
 
-    def _transition(self, name: str, function: Callable[[arb], arb], end: float) -> Transition:
-        found = first_zero(function, self.start, end, self.accuracy, self._beyond)
+    def _transition(self, name: str, found: FirstZero) -> Transition:
         reached = self._sigma(arb(found.positive_to))
         if found.zero is not None:
             value = self._sigma(found.zero)
             if value is not None and not (self.tied and not value < 1):
                 sentence = f"{name} = 1 between sigma_a2 = {shown_below(value)} and {shown_above(value)}"
                 return Transition(value, found.zero, "reached", sentence)
-        limit = "a value not enclosed" if reached is None else shown_below(reached)
+        if reached is None or not reached > 0:
+            return Transition(None, None, "undecided", f"{name} < 1 is not proved for any sigma_a2 > 0")
+        limit = shown_below(reached)
         if found.decided:
             return Transition(None, None, "not reached", f"{name} < 1 for every sigma_a2 < {limit}")
-        return Transition(
-            None,
-            None,
-            "undecided",
-            f"{name} < 1 for sigma_a2 < {limit}; beyond, it could not be enclosed tightly enough",
-        )
+        sentence = f"{name} < 1 for sigma_a2 < {limit}; beyond, it could not be enclosed tightly enough"
+        return Transition(None, None, "undecided", sentence)
 
     def _beyond(self, q: float) -> bool:
         """Whether a tied curve has left sigma_a2 < 1."""
@@ -207,7 +208,7 @@ class _Walk:
                 "reached",
                 f"V/q decreases to v: a fixed point exists exactly for sigma_a2 < 1/v = {float(value.mid()):.8g}",
             )
-        return supremum(self.branch, self.asymptotic, self.start, self.end)
+        return supremum(self.branch, self.asymptotic, self.rising_to, self.end)
 
     def _tied_existence(self, limit: arb | None) -> Transition:
         if limit is not None and limit < 1:

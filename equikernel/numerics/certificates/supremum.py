@@ -19,7 +19,7 @@ _MAX_BOXES = 60
 _TOLERANCE = 1e-10
 
 
-def supremum(branch: Branch, asymptotic: Asymptotics | None, start: float, end: float) -> Transition:
+def supremum(branch: Branch, asymptotic: Asymptotics | None, rising_to: float, end: float) -> Transition:
     """The supremum of sigma_a2 = (q - b)/V(q) over q > b.
 
     Below it a fixed point exists, since sigma_a2 is continuous along the branch and begins at 0; above there is none.
@@ -29,20 +29,21 @@ def supremum(branch: Branch, asymptotic: Asymptotics | None, start: float, end: 
     Args:
         branch: the curve, with sigma_b2 fixed.
         asymptotic: the affine asymptotes of phi, if it has them.
-        start: a little below b.
+        rising_to: sigma_a2 is proved to increase from b to here: the maximum so far is the value here.
         end: how far to look.
     """
-    least, most, place = _maximum(branch, start, end)
-    if least is None or not most.is_finite():
-        return Transition(None, None, "undecided", "the largest sigma_a2 could not be enclosed")
+    beyond: arb | None = None
     if asymptotic is not None:
-        v = constant(asymptotic.v)
-        margin = v.sqrt() - asymptotic.R / arb(end).sqrt()
+        margin = constant(asymptotic.v).sqrt() - asymptotic.R / arb(end).sqrt()
         if not margin > 0:
             return Transition(None, None, "undecided", "the largest sigma_a2 could not be bounded for large q")
         beyond = 1 / margin**2
+    least, most, place = _maximum(branch, rising_to, end, None if beyond is None else beyond.upper())
+    if least is None or not most.is_finite():
+        return Transition(None, None, "undecided", "the largest sigma_a2 could not be enclosed")
+    if asymptotic is not None and beyond is not None:
         inside = bool(least > beyond)
-        value = hull(max(least, (1 / v).lower()), max(most, beyond.upper()))
+        value = hull(max(least, (1 / constant(asymptotic.v)).lower()), max(most, beyond.upper()))
         return Transition(
             value,
             place if inside else None,
@@ -62,15 +63,15 @@ def supremum(branch: Branch, asymptotic: Asymptotics | None, start: float, end: 
     )
 
 
-def _maximum(branch: Branch, start: float, end: float) -> tuple[arb | None, arb, arb]:
-    """(lower bound, upper bound, hull of where it may be) of the maximum of sigma_a2 over [start, end]."""
-    edges = [start]
-    while edges[-1] * _RATIO < end:
-        edges.append(edges[-1] * _RATIO)
-    edges.append(end)
+def _maximum(branch: Branch, rising_to: float, end: float, enough: arb | None) -> tuple[arb | None, arb, arb]:
+    """(lower bound, upper bound, hull of where it may be) of the maximum of sigma_a2 up to ``end``.
+
+    An upper bound below ``enough`` is not improved.
+    """
+    value = _enclosed(branch, arb(rising_to))
+    best: arb | None = value.lower() if value.is_finite() else None
     order = itertools.count()
     heap: list[tuple[float, int, float, float, arb]] = []
-    best: arb | None = None
 
     def add(low: float, high: float) -> None:
         nonlocal best
@@ -80,19 +81,24 @@ def _maximum(branch: Branch, start: float, end: float) -> tuple[arb | None, arb,
             best = inner
         heapq.heappush(heap, (-float(upper), next(order), low, high, upper))
 
-    for low, high in itertools.pairwise(edges):
+    low = rising_to
+    while low < end:
+        high = min(low * _RATIO, end)
         add(low, high)
-    for _ in range(_MAX_BOXES):
+        low = high
+    for _ in range(_MAX_BOXES if heap else 0):
         _, _, low, high, upper = heap[0]
         middle = low * (high / low) ** 0.47
-        if (best is not None and upper <= best * (1 + _TOLERANCE)) or not low < middle < high:
+        settled = (best is not None and upper <= best * (1 + _TOLERANCE)) or (enough is not None and upper <= enough)
+        if settled or not low < middle < high:
             break
         heapq.heappop(heap)
         add(low, middle)
         add(middle, high)
+    most = max([value.upper(), *(upper for *_, upper in heap[:1])])
     where = [(low, high) for _, _, low, high, upper in heap if best is None or upper >= best]
-    place = hull(min(low for low, _ in where), max(high for _, high in where))
-    return best, heap[0][4], place
+    place = hull(min((low for low, _ in where), default=rising_to), max((high for _, high in where), default=rising_to))
+    return best, most, place
 
 
 def _enclosed(branch: Branch, q: arb) -> arb:
