@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import sympy as sp
@@ -125,7 +126,8 @@ def verified_closed_forms(
     """The closed forms of ``theory.closed_forms``, each compared with ball enclosures before it is handed out.
 
     Checked at tau in ``CHECKED_AT``, as far as quadrature reaches: fast oscillations and overflow are left out, and
-    what was checked is in ``checked_at``. Expressions with parameters are checked at values that respect their signs.
+    what was checked is in ``checked_at``. A closed form without a finite enclosure to compare it with (of v, where phi
+    is not proved to be continuous) is left out, with the reason. Expressions with parameters are checked at values that respect their signs.
 
     Raises:
         NoClosedFormError: no moment has a closed form, or none could be checked.
@@ -140,15 +142,26 @@ def _verified(phi: Activation | sp.Expr) -> VerifiedForms:
     forms = closed_form_moments(phi)
     values = _sample_parameters(forms.parameters)
     at_values = phi if isinstance(phi, Activation) else activation(forms.expr.xreplace(values), str(phi))
-    checked = tuple(
-        tau for tau in CHECKED_AT if _reachable(forms, values, tau) and _check(forms, at_values, values, tau)
-    )
-    if len(checked) < _FEWEST_CHECKS:
+    met = {tau: _met(forms, at_values, values, tau) for tau in CHECKED_AT if _reachable(forms, values, tau)}
+    kept = {name for name in forms.expressions if sum(name in names for names in met.values()) >= _FEWEST_CHECKS}
+    checked = tuple(tau for tau, names in met.items() if kept <= names)
+    if not kept or len(checked) < _FEWEST_CHECKS:
         raise NoClosedFormError(
             f"the closed forms of {forms.expr} could not be compared with enclosures at enough tau, so they are not "
             "used; ask for numbers instead"
         )
-    return VerifiedForms(at_values, forms, checked)
+    return VerifiedForms(at_values, _without(forms, forms.expressions.keys() - kept), checked)
+
+
+def _without(forms: ClosedForms, unmet: Set[str]) -> ClosedForms:
+    """The closed forms but those that met no enclosure, as E[phi'^2] where phi is not proved to be continuous."""
+    reason = "it could not be compared with an enclosure at enough tau, so it is not used"
+    return replace(
+        forms,
+        expressions=MappingProxyType({name: e for name, e in forms.expressions.items() if name not in unmet}),
+        reasons=MappingProxyType({**forms.reasons, **dict.fromkeys(sorted(unmet), reason)}),
+        expectations=tuple(e for e in forms.expectations if e.name not in unmet),
+    )
 
 
 def _sample_parameters(parameters: tuple[sp.Symbol, ...]) -> dict[sp.Symbol, sp.Expr]:
@@ -170,23 +183,32 @@ def _reachable(forms: ClosedForms, values: dict[sp.Symbol, sp.Expr], tau: Fracti
     return True
 
 
-def _check(forms: ClosedForms, phi: Activation, values: dict[sp.Symbol, sp.Expr], tau: Fraction) -> bool:
-    """Compare all closed forms at one tau; False where there is no enclosure to compare with."""
+def _met(forms: ClosedForms, phi: Activation, values: dict[sp.Symbol, sp.Expr], tau: Fraction) -> frozenset[str]:
+    """The names of the closed forms that met a finite enclosure at one tau.
+
+    Raises:
+        UncertifiedError: one missed it.
+    """
     with precision(2 * _CHECK_BITS):
         ball = exact(tau)
         try:
             truth = ball_moments(phi, ball, _CHECK_BITS)
         except UncertifiedError:
-            return False
-        wanted = dict(zip(RAW, truth.raw, strict=True)) | {"mean": truth.mean, **dict(truth.items())}
-        for name, expr in forms.expressions.items():
-            found = enclosure(expr.xreplace(values), ball)
-            if wanted[name] is not None and not found.overlaps(wanted[name]):
-                raise UncertifiedError(
-                    f"the closed form of {name} of {forms.expr} is {found.str(15)} at tau = {tau}, outside its "
-                    f"enclosure {wanted[name].str(15)}: it is wrong and not used; please report this"
-                )
-    return True
+            return frozenset()
+        balls = dict(zip(RAW, truth.raw, strict=True)) | {"mean": truth.mean, **dict(truth.items())}
+        wanted = {name: b for name, b in balls.items() if name in forms.expressions and b is not None and b.is_finite()}
+        found = {name: [enclosure(forms[name].xreplace(values), ball)] for name in wanted}
+        for e in forms.expectations if not values else ():  # what numbers are computed from
+            if e.name in wanted:
+                found[e.name].append(combination_ball(e.value, ball))
+        for name, candidates in found.items():
+            for candidate in candidates:
+                if not candidate.overlaps(wanted[name]):
+                    raise UncertifiedError(
+                        f"the closed form of {name} of {forms.expr} is {candidate.str(15)} at tau = {tau}, outside its "
+                        f"enclosure {wanted[name].str(15)}: it is wrong and not used; please report this"
+                    )
+    return frozenset(wanted)
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------------

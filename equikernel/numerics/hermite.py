@@ -66,12 +66,12 @@ def second_moment(activation: Activation, centre: float, variances: FloatArray) 
     value, slope = np.empty_like(variances), np.empty_like(variances)
     taus = np.sqrt(variances)
     for chunk, nodes, xi in _weighted(rule(activation), taus, 0):
-        squares = (nodes.phi - centre) ** 2 * nodes.dy
         with np.errstate(under="ignore", invalid="ignore", over="ignore"):
+            squares = (nodes.phi - centre) ** 2 * nodes.dy
             density = np.exp(-0.5 * xi * xi) / (taus[chunk, None] * math.sqrt(2.0 * math.pi))
             terms = np.where(density > 0.0, density * squares[None, :], 0.0)
-        value[chunk] = terms.sum(axis=1)
-        slope[chunk] = ((xi * xi - 1.0) * terms).sum(axis=1) / (2.0 * variances[chunk])
+            value[chunk] = terms.sum(axis=1)
+            slope[chunk] = ((xi * xi - 1.0) * terms).sum(axis=1) / (2.0 * variances[chunk])
     if not np.isfinite(value).all():
         raise AccuracyError(
             f"E[phi_c^2] of {activation.name} overflows at q = {variances.max():.4g}; scale the data down"

@@ -15,6 +15,7 @@ from equikernel.validation.identities import Identity, Measured, Point, Subject
 from equikernel.validation.identities_of_functions import FUNCTION_IDENTITIES
 from equikernel.validation.identities_of_kernels import KERNEL_IDENTITIES
 from equikernel.validation.identities_of_moments import MOMENT_IDENTITIES
+from equikernel.validation.identities_of_proofs import PROOF_IDENTITIES
 
 __all__ = ["Check", "VerifyReport", "verify"]
 
@@ -133,7 +134,7 @@ def verify(
     if examples > MAX_EXAMPLES:
         raise InputError(f"examples must be at most {MAX_EXAMPLES}; got {examples}: run more seeds instead")
     subject = Subject(deq, scale, seed, examples)
-    identities = (*FUNCTION_IDENTITIES, *MOMENT_IDENTITIES, *KERNEL_IDENTITIES)
+    identities = (*FUNCTION_IDENTITIES, *MOMENT_IDENTITIES, *KERNEL_IDENTITIES, *PROOF_IDENTITIES)
     return VerifyReport(deq.activation, tuple(_check(identity, subject) for identity in identities))
 
 

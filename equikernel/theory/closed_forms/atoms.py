@@ -7,7 +7,7 @@ phi'^2 need no symbolic manipulation of expressions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import sympy as sp
@@ -136,24 +136,38 @@ def atoms_of(expr: sp.Expr) -> Sum:
     Raises:
         NoClosedFormError: a factor is outside the class; the sentence names it.
     """
+    for kind, written_out in _OF_NUMBERS.items():
+        expr = expr.replace(kind, lambda u, kind=kind, of=written_out: kind(u) if u.has(X) else of(u))
+    return _atoms(expr)
+
+
+# numbers in the terms that these functions have as atoms: constant pieces must cancel against boundary terms beside them
+_OF_NUMBERS: dict[type, Callable[[sp.Expr], sp.Expr]] = {
+    sp.erfc: lambda u: 1 - sp.erf(u),
+    sp.cosh: lambda u: (sp.exp(u) + sp.exp(-u)) / 2,
+    sp.sinh: lambda u: (sp.exp(u) - sp.exp(-u)) / 2,
+}
+
+
+def _atoms(expr: sp.Expr) -> Sum:
     if not expr.has(X):
         return _collected([(Atom(), expr)])
     if expr == X:
         return {Atom(n=1): sp.S.One}
     if expr.is_Add:
-        return _collected(term for part in expr.args for term in atoms_of(part).items())
+        return _collected(term for part in expr.args for term in _atoms(part).items())
     if expr.is_Mul:
         constant, rest = expr.as_independent(X, as_Add=False)
         product: Sum = {Atom(): constant}
         for factor in sp.Mul.make_args(rest):
-            product = multiply(product, atoms_of(factor))
+            product = multiply(product, _atoms(factor))
         return product
     if expr.is_Pow and expr.exp.is_Integer and expr.exp > 0:
-        return _power(atoms_of(expr.base), int(expr.exp))
+        return _power(_atoms(expr.base), int(expr.exp))
     if expr.is_Pow and not expr.base.has(X):
-        return atoms_of(sp.exp(sp.expand(expr.exp * sp.log(expr.base)), evaluate=False))
+        return _atoms(sp.exp(sp.expand(expr.exp * sp.log(expr.base)), evaluate=False))
     if expr.is_Pow and isinstance(expr.base, sp.exp):
-        return atoms_of(sp.exp(sp.expand(expr.base.args[0] * expr.exp)))
+        return _atoms(sp.exp(sp.expand(expr.base.args[0] * expr.exp)))
     return _function(expr)
 
 
@@ -198,7 +212,7 @@ def _function(expr: sp.Expr) -> Sum:
         sign = -1 if alpha.could_extract_minus_sign() else 1
         return {Atom(erfs=((sign * alpha, sign * beta),)): sp.Integer(sign)}
     if isinstance(expr, sp.erfc):
-        return _collected([(Atom(), sp.S.One), *((atom, -c) for atom, c in atoms_of(sp.erf(expr.args[0])).items())])
+        return _collected([(Atom(), sp.S.One), *((atom, -c) for atom, c in _atoms(sp.erf(expr.args[0])).items())])
     raise _outside(expr, next((why for kinds, why in _SINGULAR if isinstance(expr, kinds)), ""))
 
 

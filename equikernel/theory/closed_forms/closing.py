@@ -153,10 +153,10 @@ def _require_continuity(pieces: Sequence[Smooth]) -> None:
 
 
 def _vanishes(gap: sp.Expr) -> bool:
-    """Whether an expression is zero, to 40 digits, at irrational values of its parameters."""
+    """Whether an expression is zero, to 900 digits, at irrational values of its parameters."""
     symbols = sorted(gap.free_symbols, key=str)
     values = {s: (-1 if s.is_negative else 1) * sp.sqrt(sp.prime(k + 5)) for k, s in enumerate(symbols)}
-    return bool(abs(gap.subs(values).evalf(60)) < sp.Rational(1, 10**40))
+    return bool(abs(gap.subs(values).evalf(15, maxn=1000)) < sp.Rational(1, 10**900))
 
 
 _FORMULAS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {

@@ -95,8 +95,9 @@ class Combination:
                     continue
                 if terms[kernel] in {terms[rest], -terms[rest]}:
                     opposite = terms.pop(kernel) == -terms[rest]
-                    joined = sp.erfc(error_function.args[0]) if opposite else 1 + error_function
-                    terms[rest * joined] = terms.pop(rest)
+                    joined = rest * (sp.erfc(error_function.args[0]) if opposite else 1 + error_function)
+                    # the joined kernel may be there already: from a combination that was complemented before
+                    terms[joined] = rational(terms.get(joined, sp.S.Zero) + terms.pop(rest))
         return Combination(terms)
 
 
