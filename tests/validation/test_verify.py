@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ from equikernel.numerics.kernels import ImplicitKernels, implicit_kernels
 from equikernel.numerics.moments import Moment
 from equikernel.theory.activation import Activation
 from equikernel.theory.models import DEQ
-from equikernel.validation import identities, identities_of_kernels, identities_of_moments
+from equikernel.validation import identities, identities_of_kernels, identities_of_moments, identities_of_proofs
 from equikernel.validation import verify as module
 from equikernel.validation.identities import Measured, Subject
 from equikernel.validation.reference_quadrature import gaussian_expectation
 from equikernel.validation.verify import verify
 
-ALL = {i.name: i for i in (*module.FUNCTION_IDENTITIES, *module.MOMENT_IDENTITIES, *module.KERNEL_IDENTITIES)}
+KINDS = (module.FUNCTION_IDENTITIES, module.MOMENT_IDENTITIES, module.KERNEL_IDENTITIES, module.PROOF_IDENTITIES)
+ALL = {i.name: i for kind in KINDS for i in kind}
 
 
 def check(name, activation="gelu", examples=4):
@@ -34,12 +36,16 @@ def test_every_identity_holds(name):
     report = verify(name, examples=2)
     assert report.passed, report.to_markdown()
     assert [c.name for c in report.checks] == list(ALL)
-    assert all(c.skipped is None and c.counterexample is None for c in report.checks)
+    skipped = {c.name: c.skipped for c in report.checks if c.skipped is not None}
+    assert list(skipped) == (["closed forms"] if name == "tanh" else [])
+    assert all("not a finite sum" in reason for reason in skipped.values())
+    assert all(c.counterexample is None for c in report.checks)
     assert all(c.worst <= c.tolerance for c in report.checks)
 
 
 def test_report_is_plain_json_and_a_table(monkeypatch):
     monkeypatch.setattr(module, "KERNEL_IDENTITIES", ())
+    monkeypatch.setattr(module, "PROOF_IDENTITIES", ())
     report = verify("x/(1 + x**2)", examples=1)
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert data["passed"] is True
@@ -65,7 +71,7 @@ def test_jumps_skip_what_needs_the_derivative_with_the_reason():
 def test_no_fixed_point_is_a_reason_to_skip():
     report = verify("2*x", sigma_a2="0.3", examples=1)
     reasons = {c.name: c.skipped for c in report.checks if c.skipped is not None}
-    assert set(reasons) == {"fixed point", "implicit CK", "CK is PSD", "NTK is PSD", "invariance"}
+    assert set(reasons) == {"fixed point", "implicit CK", "CK is PSD", "NTK is PSD", "invariance", "certificate"}
     assert all("fixed point" in reason for reason in reasons.values())
     assert "skipped: no fixed point" in report.to_markdown()
 
@@ -350,3 +356,32 @@ def test_simpler_points_are_simpler_and_admissible():
     assert any(len(c["X"]) == 1 for c in candidates)
     assert any(len(c["X"][0]) == 1 for c in candidates)
     assert list(module._simpler({"q": 1.0, "sign": 1.0, "X": [[0.0]]})) == []
+
+
+def test_a_wrong_closed_form_is_found(monkeypatch):
+    true = identities_of_proofs.verified_closed_forms
+
+    def wrong(activation):
+        forms = true(activation)
+        return SimpleNamespace(
+            moments=lambda tau: forms.moments(tau).map(lambda m: Moment(m.value * (1 + 1e-9), m.error, m.provenance))
+        )
+
+    monkeypatch.setattr(identities_of_proofs, "verified_closed_forms", wrong)
+    outcome = check("closed forms", "gelu", 1)
+    assert not outcome.passed
+    assert "closed" in outcome.detail
+
+
+def test_a_certificate_that_cannot_be_proved_again_is_found(monkeypatch):
+    true = identities_of_proofs.certify
+
+    def forged(*args, **options):
+        record = true(*args, **options).to_dict()
+        record["enclosures"]["alpha1"]["mid"] = "0.3"
+        return SimpleNamespace(to_dict=lambda: record, enclosures={})
+
+    monkeypatch.setattr(identities_of_proofs, "certify", forged)
+    outcome = check("certificate", "relu", 1)
+    assert not outcome.passed
+    assert "rejected" in outcome.detail
