@@ -116,7 +116,7 @@ class Activation:
                 point = at.value(arithmetic)
                 a, b = left.run(arithmetic, point), right.run(arithmetic, point)
                 near = abs(a - b) <= arithmetic.context.mpf(10) ** (20 - digits) * max(1, abs(a), abs(b))
-                if not near or a == b:
+                if not near:
                     break
             if not near:
                 found.append(at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath
 import numpy as np
 import pytest
@@ -318,4 +320,5 @@ def test_growth_of_high_powers(text: str, rate: float, degree: float) -> None:
 
 def test_a_jump_below_the_first_digits_is_a_jump() -> None:
     assert [float(b) for b in activation("where(x < 1, x, x + 1e-45)").jumps] == [1.0]
+    assert [float(b) for b in activation("x + 1e-300*sign(x-pi)").jumps] == [math.pi]
     assert activation("where(x < 1, x, x**2)").jumps == ()

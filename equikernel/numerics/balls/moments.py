@@ -40,9 +40,9 @@ class BallMoments:
     Attributes:
         activation: phi.
         tau: the standard deviations meant.
-        raw: m0, s0, m1, m2, s2, v of phi itself (shift 0); v is None where it is infinite.
+        raw: m0, s0, m1, m2, s2, v of phi itself (shift 0); v is None where it is infinite or not proved finite.
         mean, V, d1, d2, h: E[phi], Var phi, E[phi'], E[phi''], dV/dq with the bias fixed.
-        v_or_none: E[phi'^2], None where infinite.
+        v_or_none: E[phi'^2], None where it is infinite or phi is not proved to be continuous.
         engine: "integral" or "trapezoid".
         bits: the relative accuracy asked for; the balls say what was reached.
     """
