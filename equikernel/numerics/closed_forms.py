@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -126,8 +127,9 @@ def verified_closed_forms(
     """The closed forms of ``theory.closed_forms``, each compared with ball enclosures before it is handed out.
 
     Checked at tau in ``CHECKED_AT``, as far as quadrature reaches: fast oscillations and overflow are left out, and
-    what was checked is in ``checked_at``. A closed form without a finite enclosure to compare it with (of v, where phi
-    is not proved to be continuous) is left out, with the reason. Expressions with parameters are checked at values that respect their signs.
+    what was checked is in ``checked_at``. A closed form without a finite enclosure to compare it with (v, where phi is
+    not proved to be continuous) is left out, with the reason. Expressions with parameters are checked at values that
+    respect their signs.
 
     Raises:
         NoClosedFormError: no moment has a closed form, or none could be checked.
@@ -153,7 +155,7 @@ def _verified(phi: Activation | sp.Expr) -> VerifiedForms:
     return VerifiedForms(at_values, _without(forms, forms.expressions.keys() - kept), checked)
 
 
-def _without(forms: ClosedForms, unmet: Set[str]) -> ClosedForms:
+def _without(forms: ClosedForms, unmet: AbstractSet[str]) -> ClosedForms:
     """The closed forms but those that met no enclosure, as E[phi'^2] where phi is not proved to be continuous."""
     reason = "it could not be compared with an enclosure at enough tau, so it is not used"
     return replace(

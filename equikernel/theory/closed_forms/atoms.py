@@ -141,7 +141,7 @@ def atoms_of(expr: sp.Expr) -> Sum:
     return _atoms(expr)
 
 
-# numbers in the terms that these functions have as atoms: constant pieces must cancel against boundary terms beside them
+# numbers written as these functions are as atoms: a constant piece must cancel against the boundary terms beside it
 _OF_NUMBERS: dict[type, Callable[[sp.Expr], sp.Expr]] = {
     sp.erfc: lambda u: 1 - sp.erf(u),
     sp.cosh: lambda u: (sp.exp(u) + sp.exp(-u)) / 2,

@@ -184,7 +184,11 @@ def _base(atom: Atom, interval: Interval) -> tuple[str, Combination]:
     if count == 2 and centred and (interval.is_line or interval.is_half_line):
         share = 1 if interval.is_line else _HALF
         return "two centred erfs", _mass(atom) * _two_erfs(atom) * share
-    return "no closed form", Combination({OpenIntegral(_sentence(atom, interval)): sp.S.One})
+    # real part and imaginary part apart: one complex symbol times i would be lost when the real part is taken
+    parts = {OpenIntegral(_sentence(atom, interval, sp.cos)): sp.S.One}
+    if atom.w != 0:
+        parts[sp.I * OpenIntegral(_sentence(atom, interval, sp.sin))] = sp.S.One
+    return "no closed form", Combination(parts)
 
 
 def _end(atom: Atom, end: sp.Expr | None, infinite_sign: int) -> Combination:
@@ -211,10 +215,9 @@ def _two_erfs(atom: Atom) -> Combination:
     return Combination.of(2 * sp.asin(_times(2 * alpha * beta * TAU**2, root)) / sp.pi)
 
 
-def _sentence(atom: Atom, interval: Interval) -> str:
-    phase = f"cos({atom.w * X})" if atom.w != 0 else ""
+def _sentence(atom: Atom, interval: Interval, wave: type[sp.Function]) -> str:
     rest = atom._replace(w=sp.S.Zero).to_expr()
-    integrand = f"{rest}*{phase}" if phase else str(rest)
+    integrand = f"{rest}*{wave(atom.w * X)}" if atom.w != 0 else str(rest)
     count = len(atom.erfs)
     where = f"over {interval}" if interval.is_line else f"over the interval {interval}"
     dimensions = count + (not interval.is_line)
