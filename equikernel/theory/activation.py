@@ -110,6 +110,8 @@ class Activation:
     def jumps(self) -> tuple[Breakpoint, ...]:
         found = []
         for k, at in enumerate(self.breakpoints):
+            if at.exact is not None and (self.pieces[k].expr - self.pieces[k + 1].expr).subs(X, at.exact) == 0:
+                continue
             left, right = self.program.programs[k], self.program.programs[k + 1]
             for digits in (60, _JUMP_DIGITS):
                 arithmetic = mp_arithmetic(digits)
