@@ -250,6 +250,55 @@ def test_open_integrals_that_cancel_do_not_hide_a_closed_form():
     assert "mean" in closed_form_moments("erf(x + 1) + max(x, 0)").expressions
 
 
+def test_constant_pieces_cancel_against_boundary_terms():
+    # an erfc of a number once displaced an equal term, and left a wrong d1
+    q = 1 + 2 * Q
+    clipped = closed_form_moments("erfc(max(x, 3))")
+    assert same(clipped.d1, -sp.erfc(3 * sp.sqrt(q / (2 * Q))) / sp.sqrt(sp.pi * q))
+    assert same(clipped.d2, -sp.sqrt(2) * sp.exp(-9 * q / (2 * Q)) / (sp.pi * TAU * q))
+    assert clipped.d1.count_ops() < 30  # one term
+    assert same(closed_form_moments("sinh(max(x, 3))").d1, closed_form_moments("where(x > 3, sinh(x) - sinh(3), 0)").d1)
+    tail = (1 + sp.erf((TAU - 3 / TAU) / sp.sqrt(2))) / 2
+    shifted = closed_form_moments("exp(max(x, 3) + 1)").d1
+    assert same(shifted, sp.exp(Q / 2 + 1) * tail)
+    assert shifted.count_ops() < 30  # one term
+
+
+def test_joined_kernels_add_up():
+    k, c = sp.exp(-Q), sp.erfc(TAU)
+    for complement, sign in ((c, -1), (1 + sp.erf(TAU), 1)):
+        value = Combination({k: sp.Integer(2), k * sp.erf(TAU): sp.Integer(2 * sign), k * complement: sp.Integer(3)})
+        assert value.complemented().terms == {k * complement: 5}
+    assert not Combination({k: sp.S.One, k * sp.erf(TAU): -sp.S.One, k * c: -sp.S.One}).complemented()
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("sin(max(x, 0))*erf(1 - x)", "m0"),
+        ("sin(abs(x))*erf(x + 1)", "m0"),
+        ("erf(x)*sin(min(x, 29/17))", "m2"),
+        ("exp(abs(x)/3 - x**2/2)*erf(x)*sin(abs(x)) + x", "m0"),
+    ],
+)
+def test_the_imaginary_part_of_an_open_integral_is_not_dropped(text, moment):
+    # a wave beside an erf on a half-line: the real part of -i c times a complex integral without closed form
+    try:
+        reason = closed_form_moments(text).reasons[moment]
+    except NoClosedFormError as error:
+        reason = str(error)
+    assert "Owen" in reason
+
+
+def test_a_jump_of_any_size_makes_v_infinite():
+    for text in ("where(x < 1, x, x + 1e-60)", "x + 1e-300*sign(x - pi)"):
+        with pytest.raises(NoClosedFormError, match="jumps at x ="):
+            _ = closed_form_moments(text).v
+    with pytest.raises(NoClosedFormError, match="jumps at x = 1"):
+        _ = closed_form_moments("where(x < 1, x, x + 1e-60*c)", {"c": C}).v
+    assert closed_form_moments("where(x < 1, sin(1)**2, 1 - cos(1)**2 + 0*x) + x").v == 1
+
+
 def test_access():
     forms = closed_form_moments("gelu")
     assert all(getattr(forms, name) == forms[name] == forms.get(name) for name in (*RAW, *DERIVED))

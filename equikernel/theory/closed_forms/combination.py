@@ -150,6 +150,8 @@ def _split(product: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
             kernel.append(factor)
         elif isinstance(factor, sp.exp):
             exponents.append(factor.args[0])
+        elif base is sp.E:  # a number of its own to SymPy, and no exp
+            exponents.append(exponent)
         elif exponent.is_Integer:
             (coefficient if _is_rational(base) else kernel).append(factor)
         elif (2 * exponent).is_Integer and not base.is_Rational:
