@@ -111,7 +111,11 @@ class _Worker:
         except EOFError:
             self.process.join()
             hung = self.process.exitcode is not None and -self.process.exitcode == _XCPU
-            reason = f"over {self.limit:g} CPU seconds" if hung else f"the process ended with {self.process.exitcode}"
+            reason = (
+                f"over {self.limit * _LONGER.get(self.stage, 1.0):g} CPU seconds"
+                if hung
+                else f"the process ended with {self.process.exitcode}"
+            )
             return self._fault("hung" if hung else "crashed", reason)
         self._wait_on()
         if what == "stage":
