@@ -151,8 +151,8 @@ class _BoundedArithmetic:
             # a finite value at an infinite argument is a limit (tanh, erf, 1/(1+e^u)): the overflow does no harm
             harmless = (a.error == 0.0) | (np.isinf(a.value) & np.isfinite(value))
             carried = np.where(harmless, 0.0, np.abs(slope(a.value, value)) * a.error)
-            # scipy's erfc rounds u^2 before it exponentiates
-            ulps = _ULPS + a.value * a.value if name == "erfc" else _ULPS
+            # scipy's erfc rounds u^2 before it exponentiates, where u > 0; beyond 28 it is 0
+            ulps = _ULPS + np.clip(a.value, 0.0, 28.0) ** 2 if name == "erfc" else _ULPS
             if name == "log_cosh":  # the one function here that vanishes together with its slope
                 carried = carried + a.error * a.error
             return _Bounded(value, carried + ulps * UNIT_ROUNDOFF * np.abs(value))
@@ -221,16 +221,24 @@ def _accurate_point(program: Program, x: float) -> float:
     return 0.0
 
 
-def bounded_float64(program: Program) -> Callable[[FloatArray], tuple[FloatArray, FloatArray]]:
+Needed = Callable[[FloatArray, FloatArray], Any]
+
+
+def bounded_float64(
+    program: Program,
+) -> Callable[[FloatArray, Needed | None], tuple[FloatArray, FloatArray]]:
     """A smooth program on float64 arrays: values, repaired in mpmath where they lost accuracy, and error bounds.
 
     A value counts as accurate when its error bound is below 3e-14 relative, or below the change that moving x by a few
     units of its last place makes (no float64 function of a float64 argument can promise more at sin(1e6 x)). The bounds
     are first-order running bounds.
+
+    The function returned takes x and, as a second argument, None or a function of (values, errors) that says which
+    values are worth repairing: for the others the error bound is the honest answer.
     """
     slope = program.derivative()
 
-    def evaluate(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def evaluate(x: FloatArray, needed: Needed | None = None) -> tuple[FloatArray, FloatArray]:
         with np.errstate(all="ignore"):
             run = program.run(_BOUNDED, _Bounded(x, 0.0))
             value = np.array(np.broadcast_to(run.value, x.shape), dtype=np.float64)
@@ -239,6 +247,8 @@ def bounded_float64(program: Program) -> Callable[[FloatArray], tuple[FloatArray
             if suspect.any():
                 moved = _INPUT_ULPS * UNIT_ROUNDOFF * np.abs(x[suspect] * slope.run(FLOAT64, x[suspect]))
                 suspect[suspect] = ~(error[suspect] <= moved)
+            if needed is not None and suspect.any():
+                suspect &= needed(value, error)
         repairs = np.flatnonzero(suspect)
         if len(repairs) > _MOST_REPAIRS:
             raise AccuracyError(
@@ -255,7 +265,7 @@ def bounded_float64(program: Program) -> Callable[[FloatArray], tuple[FloatArray
 
 def _accurate_float64(program: Program) -> Callable[[FloatArray], FloatArray]:
     evaluate = bounded_float64(program)
-    return lambda x: evaluate(x)[0]
+    return lambda x: evaluate(x, None)[0]
 
 
 def numpy_function(program: PiecewiseProgram, *, accurate: bool = True) -> Callable[[Any], Any]:

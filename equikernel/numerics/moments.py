@@ -68,14 +68,14 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
         return _many_digit_moments(activation, tau, digits)
     moments = float64_moments(activation, float(tau), 4e-15)
     verdict = _verdict(activation, math.ceil(math.log2(float(tau))), moments)
-    if verdict not in ("confirmed", "disproved"):
-        moments = _annotated(moments, verdict)
+    known = verdict in ("confirmed", "disproved")
     if _resolved(moments) and verdict != "disproved":
-        return moments
+        return moments if known else _annotated(moments, verdict)
     try:
         return _rounded(_proved_moments(activation, float(tau), _ESCALATED))
     except UncertifiedError:
-        return _by_more_quadrature(moments)
+        improved = _by_more_quadrature(moments)
+        return improved if known else _annotated(improved, verdict)
 
 
 def _proved_moments(activation: Activation, tau: Any, digits: int) -> Moments:
@@ -143,9 +143,13 @@ def _by_more_quadrature(moments: Moments) -> Moments:
         missed = [m for name, m in moments.items() if name != "mean" and m.relative_error > TARGET_FLOAT64]
         # one escalation always; a second one where a digit is left to show
         worth = any("float64" in m.provenance or m.relative_error < 0.1 for m in missed)
-        if not worth or rule(activation).converged_level(tau) > _DEAREST_LEVEL:
+        dear = activation.has_algebraic_breakpoints or rule(activation).converged_level(tau) > _DEAREST_LEVEL
+        if not worth or dear:
             break
-        moments = _rounded(multiprecision_moments(activation, tau, work))
+        try:
+            moments = _rounded(multiprecision_moments(activation, tau, work))
+        except AccuracyError:
+            break  # the float64 moments and their error bounds are what there is
     return moments
 
 

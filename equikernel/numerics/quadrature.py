@@ -27,6 +27,7 @@ __all__ = ["Nodes", "Rule", "not_converged", "rule"]
 
 ObjectArray = npt.NDArray[Any]
 _MP_ULPS = 16
+_WORTH = 32 * UNIT_ROUNDOFF  # of the root mean square: smaller errors of single values are not repaired
 FIRST_LEVEL = 2
 LAST_LEVEL_FLOAT64 = 14
 LAST_LEVEL_MP = 11  # at 60 digits; one more for each doubling of the digits
@@ -176,7 +177,8 @@ class Rule:
             inside = (abs(y) <= reach) & (True if lower is None else y > lower) & (True if upper is None else y < upper)
             y, dy = y[inside.astype(bool)], dy[inside.astype(bool)]
             programs = (self.activation.program.programs[k], self.activation.derivative_program.programs[k])
-            parts.append((y, dy, *(array for p in programs for array in self._run(p, y))))
+            weight = None if self._arithmetic is not None else np.exp(-0.5 * (y / tau) ** 2) * (1 + (y / tau) ** 2)
+            parts.append((y, dy, *(array for p in programs for array in self._run(p, y, weight, dy))))
         return Nodes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _number(self, value: float) -> Any:
@@ -188,11 +190,23 @@ class Rule:
             return None
         return float(end) if self._arithmetic is None else end.value(self._arithmetic)
 
-    def _run(self, program: Program, y: ObjectArray) -> tuple[ObjectArray, ObjectArray]:
-        """Values and error bounds; in mpmath a few units of the last digit, cancellation being what digits are for."""
+    def _run(
+        self, program: Program, y: ObjectArray, weight: ObjectArray | None, dy: ObjectArray
+    ) -> tuple[ObjectArray, ObjectArray]:
+        """Values and error bounds; in mpmath a few units of the last digit, cancellation being what digits are for.
+
+        In float64 a value whose error, weighted, is a few ulps of the root mean square over the piece is left as
+        it is: far out, a cancelled tail may cost more to repair than all the rest.
+        """
         arithmetic = self._arithmetic
         if arithmetic is None:
-            return bounded_float64(program)(y)
+
+            def needed(value: ObjectArray, error: ObjectArray) -> Any:
+                finite = np.where(np.isfinite(value), value, 0.0)
+                square = float(np.sum(weight * dy * finite**2))
+                return ~(weight * error <= _WORTH * math.sqrt(square / max(float(np.sum(weight * dy)), 1e-300)))
+
+            return bounded_float64(program)(y, needed)
         values = np.empty(y.shape, dtype=object)
         for i, point in enumerate(y):
             values[i] = program.run(arithmetic, point)

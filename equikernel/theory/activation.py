@@ -210,9 +210,16 @@ class Activation:
         }
 
 
+def decimal_of(number: sp.Float) -> sp.Rational:
+    """The shortest decimal that a SymPy Float stands for: 0.1 is 1/10, with as many digits as it carries."""
+    # SymPy prints 15 digits of a float64, two fewer than it may take to tell it from its neighbours
+    is_float64 = sp.Rational(number) == sp.Rational(float(number))
+    return sp.Rational(repr(float(number)) if is_float64 else str(number))
+
+
 def exact_expression(expr: sp.Expr) -> sp.Expr:
     """Floats replaced by the decimal fractions they print as, before any algebra touches them."""
-    return expr.xreplace({f: sp.Rational(str(f)) for f in expr.atoms(sp.Float)})
+    return expr.xreplace({f: decimal_of(f) for f in expr.atoms(sp.Float)})
 
 
 def _check_symbols(expr: sp.Expr) -> None:

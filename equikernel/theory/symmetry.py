@@ -13,7 +13,7 @@ from equikernel.theory.program import X
 
 __all__ = ["is_odd_up_to_constant", "parity", "vanishes"]
 
-_LARGEST = 400  # operations in an expression that is brought over a common denominator
+_LARGEST, _LARGEST_EXPONENT = 300, 30  # operations in an expression, and in an exponent, that is expanded
 _EXPONENTIALS = {
     sp.tanh: lambda u: (sp.exp(u) - sp.exp(-u)) / (sp.exp(u) + sp.exp(-u)),
     sp.sinh: lambda u: (sp.exp(u) - sp.exp(-u)) / 2,
@@ -21,15 +21,22 @@ _EXPONENTIALS = {
 }
 
 
+def _expanded(expr: sp.Expr) -> sp.Expr:
+    """The expression expanded, if it is not so large that this could take long."""
+    return expr if expr == 0 or expr.count_ops() > _LARGEST else sp.expand(expr)
+
+
 def vanishes(expr: sp.Expr) -> bool:
     """Whether an expression is zero, by expansion, or as a rational function of x and one exponential."""
-    if sp.expand(expr) == 0:
+    if _expanded(expr) == 0:
         return True
     if not expr.has(sp.exp, *_EXPONENTIALS) or expr.count_ops() > _LARGEST:
         return False
     for kind, rewritten in _EXPONENTIALS.items():
         expr = expr.replace(kind, rewritten)
     exponents = list({e.args[0] for e in expr.atoms(sp.exp)})
+    if any(e.count_ops() > _LARGEST_EXPONENT for e in exponents):
+        return False
     ratios = [sp.expand(e / exponents[0]) for e in exponents]
     if not all(r.is_Rational for r in ratios):
         return False
@@ -56,7 +63,7 @@ def _mirrored(pieces: Sequence[Piece]) -> bool:
 def parity(expr: sp.Expr, pieces: Sequence[Piece]) -> str | None:
     """Even, odd or None: phi(-x) = phi(x) or -phi(x), for phi as a whole or for mirrored pieces."""
     for name, sign in (("even", 1), ("odd", -1)):
-        if sp.expand(expr.subs(X, -X) - sign * expr) == 0:
+        if _expanded(expr.subs(X, -X) - sign * expr) == 0:
             return name
         mirrored = zip(pieces, reversed(pieces), strict=True)
         if _mirrored(pieces) and all(vanishes(a.expr.subs(X, -X) - sign * b.expr) for a, b in mirrored):
@@ -66,12 +73,12 @@ def parity(expr: sp.Expr, pieces: Sequence[Piece]) -> str | None:
 
 def is_odd_up_to_constant(expr: sp.Expr, pieces: Sequence[Piece]) -> bool:
     """Whether phi - c is odd for some constant c, as for the sigmoid: phi(x) + phi(-x) = 2 c."""
-    if not sp.expand(expr.subs(X, -X) + expr).has(X):
+    if not _expanded(expr.subs(X, -X) + expr).has(X):
         return True
     if not _mirrored(pieces):
         return False
     sums = [a.expr.subs(X, -X) + b.expr for a, b in zip(pieces, reversed(pieces), strict=True)]
-    value = sums[0].subs(X, 0) if len(pieces) == 1 else sp.expand(sums[0])
+    value = sums[0].subs(X, 0) if len(pieces) == 1 else _expanded(sums[0])
     if value.has(X):
         return False
     return all(vanishes(s - value) for s in sums) and all(vanishes(a - b) for a, b in itertools.pairwise(sums))

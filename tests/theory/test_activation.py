@@ -322,3 +322,15 @@ def test_a_jump_below_the_first_digits_is_a_jump() -> None:
     assert [float(b) for b in activation("where(x < 1, x, x + 1e-45)").jumps] == [1.0]
     assert [float(b) for b in activation("x + 1e-300*sign(x-pi)").jumps] == [math.pi]
     assert activation("where(x < 1, x, x**2)").jumps == ()
+
+
+def test_sympy_floats_keep_their_digits() -> None:
+    """SymPy prints 15 digits of a float64; SELU's constants have 17."""
+    assert activation(1.0507009873554805 * X).expr == sp.Rational("1.0507009873554805") * X
+    assert activation(0.1 * X).expr == X / 10
+    assert activation(sp.Float("0.12345678901234567890123", 23) * X).expr == sp.Rational("0.12345678901234567890123") * X
+
+
+def test_symmetry_of_a_nested_expression_is_decided_quickly() -> None:
+    """Expanding it would take minutes; being even is seen on the expression as it is."""
+    assert activation("squared_relu(gaussian(gelu_tanh(gelu_tanh(cos(x)))))").parity == "even"
