@@ -69,5 +69,28 @@ def test_a_certificate_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     write_certificate(certify(DEQ("sin(3*x)+x")).to_dict())
     text = capsys.readouterr().out
     assert "unique: exactly one fixed point on (0, oo)" in text
-    assert "refuted" in text
+    assert "sigma_a2*h = 0.1" in text
+    assert "sigma_a2*v = 1.11 >= 1, proved: the chaotic phase" in text
     assert "no kappa2: sigma_a2*v = 1.107" in text
+
+
+def test_numbers_next_to_one_show_on_which_side_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    # relu: sigma_a2 v = sigma_a2/2
+    write_certificate(certify(DEQ("relu", "1.99999999999", "1/2")).to_dict())
+    assert "sigma_a2*v = 0.999999999995 < 1, proved: identical" in capsys.readouterr().out
+    write_certificate(certify(DEQ("sign")).to_dict())
+    assert "sigma_a2*v < 1, undecided: E[phi'^2] is not proved to be finite" in capsys.readouterr().out
+
+
+def test_what_was_not_checked_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "solution.json"
+    file.write_text(json.dumps({"certificate": certify(DEQ("tanh")).to_dict(), "residual": 0.0, "remark": "fine"}))
+    result = runner.invoke(app, ["check", str(file)])
+    assert result.exit_code == 0
+    assert "not checked: beside the certificate: remark, residual" in result.stdout
+
+
+def test_a_check_without_time_confirms_nothing(record: dict[str, object], tmp_path: Path) -> None:
+    result = runner.invoke(app, ["check", saved(record, tmp_path), "--seconds", "1e-6"])
+    assert result.exit_code == 1
+    assert "ran out" in result.stdout

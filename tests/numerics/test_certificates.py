@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from equikernel.numerics.balls.functions import BallFunction, ball_function
 from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.certificates.asymptotes import asymptote
 from equikernel.numerics.certificates.bounds import asymptotics, best_bound, bound_by
+from equikernel.numerics.certificates.budget import Budget
 from equikernel.numerics.certificates.certificate import certify
+from equikernel.numerics.certificates.check import check_certificate
+from equikernel.numerics.certificates.coefficients import NAMES
 from equikernel.numerics.certificates.decimals import ball_ends, from_record, to_record
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.certificates.localise import FALLING, RISING, Box, runs_of
 from equikernel.numerics.certificates.ranges import affine_ends, slope_range, value_range
-from equikernel.numerics.certificates.refine import isolate_zero, sharpen
+from equikernel.numerics.certificates.refine import bracket_zero, isolate_zero, sharpen
 from equikernel.numerics.certificates.shape import monotone_shape
 from equikernel.numerics.solve import solve
 from equikernel.theory.activation import activation
@@ -290,10 +294,65 @@ def test_a_zero_outside_its_bracket_is_not_enclosed() -> None:
         isolate_zero(equation, 0.9, 1.0, True)
 
 
+def test_a_zero_between_the_nodes_of_float64_is_enclosed() -> None:
+    # a spike: phi = e^(-c (x-1)^2) has E phi^k = (1 + 2 k c q)^(-1/2) e^(-k c/(1 + 2 k c q))
+    equation = Equation(activation("exp(-1e6*(x-1)**2)"), Fraction(4), Fraction(1, 10), Fraction(1))
+    q = isolate_zero(equation, equation.floor, 0.2, True).q
+    assert q.rel_accuracy_bits() > 50
+    with precision(128):
+        first, second = (
+            (-k * arb(10**6) / (1 + 2 * k * 10**6 * q)).exp() / (1 + 2 * k * 10**6 * q).sqrt() for k in (1, 2)
+        )
+        assert (4 * (second - first**2) + arb(1) / 10 - q).contains(0)
+
+
+def test_a_constant_that_costs_float64_all_digits_costs_no_zero() -> None:
+    found, plain = (certify(DEQ(text, "1/2", "1/2")).points for text in ("tanh(x)+1e30", "tanh"))
+    assert [point.stable for point in found] == [True]
+    assert found[0].q.rel_accuracy_bits() > 50
+    assert found[0].q.overlaps(plain[0].q)
+
+
+# -- the budget ------------------------------------------------------------------------------------------------------
+
+
+def test_a_certificate_ends_within_its_budget() -> None:
+    # poles 0.1 off the line: a box takes a third of a second, a decided count twelve
+    before = time.thread_time()
+    found = certify(DEQ("(-0.3 + x)/(1 + (x/(0.1 + x**2))**2)", "0.9", "0.8"), "2", seconds=1.0)
+    assert time.thread_time() - before < 4
+    assert found.count.number is None
+    assert not found.count.complete
+    assert found.count.uniqueness.endswith("the budget ran out, of 800 boxes or of time")
+    assert check_certificate(found.to_dict()).passed
+
+
+def test_what_there_is_no_time_for_is_refused_and_the_count_kept() -> None:
+    found = certify(DEQ("gelu"), 1, 1000, seconds=0.5)
+    assert found.count.number == 1
+    assert found.enclosures == {}
+    assert found.coefficients is not None
+    assert set(found.coefficients.refused) == set(NAMES)
+    assert all("ran out" in reason for reason in found.coefficients.refused.values())
+    assert check_certificate(found.to_dict()).passed
+
+
+def test_a_zero_that_newton_does_not_reach_is_bracketed_by_signs() -> None:
+    equation = Equation(activation("relu"), Fraction(1, 5), Fraction(4, 5), Fraction(1))
+    exact = 0.8 / (1 - (1 - 1 / math.pi) / 10)
+    narrow = bracket_zero(equation, 0.8, 1.0, True, Budget(10))
+    assert float(narrow.lower()) < exact < float(narrow.upper()) < float(narrow.lower()) * (1 + 2.0**-19)
+    spent = bracket_zero(equation, 0.8, 1.0, True, Budget(0))
+    assert spent.contains(arb("0.80001"))
+    assert spent.contains(arb("0.99999"))
+
+
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [{"digits": 0}, {"digits": 1001}, {"trained": "b"}, {"tau0": "-1"}, {"tau0": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"digits": 0}, {"digits": 1001}, {"trained": "b"}, {"tau0": "-1"}, {"tau0": 0}, {"seconds": 0}]
+)
 def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         certify(DEQ("tanh"), **arguments)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from equikernel.errors import InputError
 from equikernel.numerics.certificates.certificate import activation_text, certify
 from equikernel.numerics.certificates.check import check_certificate
 from equikernel.numerics.certificates.record import load, read_record
+from equikernel.numerics.solve import solve
 from equikernel.theory.activation import activation
 from equikernel.theory.models import DEQ
 from equikernel.theory.program import X
@@ -170,6 +173,63 @@ def _other_activation(r: Record) -> None:
     r["problem"]["activation"] = "gelu"
 
 
+def _no_enclosures(r: Record) -> None:
+    r["enclosures"] = {}
+
+
+def _no_stability(r: Record) -> None:
+    r["stability"] = {}
+
+
+def _fewer_stability(r: Record) -> None:
+    del r["stability"]["chaos"]
+
+
+def _one_enclosure_less(r: Record) -> None:
+    del r["enclosures"]["kappa2"]
+
+
+def _many_digits(r: Record) -> None:
+    r["digits"] = 100
+
+
+def _statement_of_the_bound(r: Record) -> None:
+    r["bound"]["statement"] = "phi is bounded by 3"
+
+
+def _statement_of_the_shape(r: Record) -> None:
+    r["shape"]["statement"] = "silu is monotone"
+
+
+def _meaning(r: Record) -> None:
+    r["stability"]["chaos"]["meaning"] = "all is lost"
+
+
+def _name_of_a_statement(r: Record) -> None:
+    r["stability"]["chaos"]["name"] = "sigma_a2*h"
+
+
+def _verdict_without_value(r: Record) -> None:
+    r["stability"]["chaos"]["value"] = None
+
+
+def _refused(r: Record) -> None:
+    r["refused"] = {"alpha1": "no"}
+    del r["enclosures"]["alpha1"]
+
+
+def _both(r: Record) -> None:
+    r["refused"] = {"alpha1": "no enclosure: 1e5"}
+
+
+def _number_is_true(r: Record) -> None:
+    r["count"]["number"] = True
+
+
+def _number_is_a_float(r: Record) -> None:
+    r["count"]["number"] = 1.0
+
+
 @pytest.mark.parametrize(
     "tamper",
     [
@@ -185,7 +245,9 @@ def _other_activation(r: Record) -> None:
             _no_point,
             _stability,
         ),
-        *(_stability_value, _other_problem, _other_activation),
+        *(_stability_value, _other_problem, _other_activation, _no_enclosures, _no_stability, _fewer_stability),
+        *(_one_enclosure_less, _many_digits, _statement_of_the_bound, _statement_of_the_shape, _meaning),
+        *(_name_of_a_statement, _verdict_without_value, _refused, _both, _number_is_true, _number_is_a_float),
     ],
 )
 def test_a_tampered_certificate_is_rejected_in_one_sentence(tamper: Callable[[Record], None]) -> None:
@@ -209,6 +271,110 @@ def test_a_hidden_fixed_point_is_missed_by_nobody() -> None:
     record["boxes"] = [{"lower": 0.0999, "upper": 5.8, "verdict": "F' > 0"}]
     report = check_certificate(record)
     assert not report.passed
+
+
+def test_coefficients_without_a_fixed_point_are_rejected() -> None:
+    record = copy.deepcopy(certificate("2*x", "3/10", "4/5"))
+    record["enclosures"] = {"alpha1": {"mid": "0.5", "rad": "0"}}
+    report = check_certificate(record)
+    assert report.failure == "there are coefficients, but no stable fixed point that they belong to"
+
+
+def test_boxes_that_nothing_needs_are_rejected() -> None:
+    record = copy.deepcopy(certificate("2*x", "3/10", "4/5"))
+    record["boxes"] = [{"lower": 0.5, "upper": 9.0, "verdict": "T < q"}]
+    assert not check_certificate(record).passed
+
+
+def test_an_interval_of_another_length_is_another_count() -> None:
+    record = copy.deepcopy(certificate("x**2", "1/5", "1/2"))
+    record["count"]["on"] = "(0, 1e250]"
+    assert not check_certificate(record).passed
+
+
+def test_what_was_not_enclosed_is_not_said_to_be_confirmed() -> None:
+    record = copy.deepcopy(certificate("tanh"))
+    for name in ("kappa2", "alpha1"):
+        del record["enclosures"][name]
+        record["refused"][name] = "no enclosure: the budget of 1 s ran out"
+    report = check_certificate(record)
+    assert report.passed
+    assert report.unchecked == ("why kappa2 has no enclosure", "why alpha1 has no enclosure")
+    assert not any("kappa2" in sentence for sentence in report.confirmed)
+
+
+def test_a_check_ends_within_its_budget() -> None:
+    # boxes that are true, but a thousand times as many as are needed
+    record = copy.deepcopy(certificate("gelu"))
+    (box,) = record["boxes"]
+    edges = [box["lower"] + (box["upper"] - box["lower"]) * k / 1000 for k in range(1000)] + [box["upper"]]
+    record["boxes"] = [{"lower": low, "upper": high, "verdict": "F' > 0"} for low, high in itertools.pairwise(edges)]
+    before = time.thread_time()
+    report = check_certificate(record, seconds=0.5)
+    assert time.thread_time() - before < 2.5
+    assert report.failure == (
+        "a claim could not be confirmed: the budget of 0.5 s ran out before every box was confirmed; give more seconds"
+    )
+
+
+# -- the numbers beside a certificate ----------------------------------------------------------------------------------
+
+
+@cache
+def _solution_text(text: str, sigma_a2: str, sigma_b2: str, digits: int) -> str:
+    return json.dumps(solve(DEQ(text, sigma_a2, sigma_b2), 1, digits, certified=True).to_dict(), allow_nan=False)
+
+
+def solution(text: str = "silu", sigma_a2: str = "1/5", sigma_b2: str = "4/5", digits: int = 15) -> Record:
+    record = json.loads(_solution_text(text, sigma_a2, sigma_b2, digits))
+    assert isinstance(record, dict)
+    return record
+
+
+@pytest.mark.parametrize(("text", "b2", "digits"), [("silu", "4/5", 15), ("tanh", "4/5", 40), ("x**2", "1/2", 15)])
+def test_numbers_beside_a_certificate_are_confirmed(text: str, b2: str, digits: int) -> None:
+    report = check_certificate(solution(text, "1/5" if b2 == "4/5" else "1/10", b2, digits))
+    assert report.failure is None
+    assert any("beside the certificate, to" in sentence for sentence in report.confirmed)
+    assert report.unchecked == ("beside the certificate: moments, residual, status",)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *(("alpha1", 0.5), ("tau", 3.0), ("kappa2", True), ("q", "much"), ("beta3", float("inf")), ("digits", 16)),
+        *(("sigma_a2", 0.3), ("tau0", 2), ("trained", "aAB"), ("activation", "gelu"), ("activation", "3")),
+        *(("other_fixed_points", [{"q": 2.0, "slope": 1.5, "stable": False}]), ("other_fixed_points", 3)),
+        *(("other_fixed_points", [1]), ("other_fixed_points", [{}])),
+    ],
+)
+def test_false_numbers_beside_a_certificate_are_rejected(path: str, value: Any) -> None:
+    record = solution() | {path: value}
+    report = check_certificate(record)
+    assert not report.passed
+    assert report.failure is not None
+    assert "beside the certificate" in report.failure
+
+
+def test_a_digit_of_many_beside_a_certificate_is_compared() -> None:
+    record = copy.deepcopy(solution("tanh", digits=40))
+    record["alpha1"] = record["alpha1"][:-3] + "000"
+    assert "alpha1" in str(check_certificate(record).failure)
+
+
+@pytest.mark.parametrize(("key", "value"), [("q", 2.3), ("stable", True), ("slope", 0.2)])
+def test_other_fixed_points_beside_a_certificate_are_compared(key: str, value: Any) -> None:
+    # F = q - q^2/5 - 1/2 at sigma_a2 = 1/10: the roots (5 +- sqrt 15)/2
+    record = copy.deepcopy(solution("x**2", "1/10", "1/2"))
+    record["other_fixed_points"][0][key] = value
+    assert "the other fixed point" in str(check_certificate(record).failure)
+
+
+def test_a_number_without_enclosure_beside_a_certificate_is_rejected() -> None:
+    record = copy.deepcopy(solution())
+    del record["certificate"]["enclosures"]["kappa2"]
+    record["certificate"]["refused"]["kappa2"] = "no enclosure: for want of time"
+    assert "has no enclosure" in str(check_certificate(record).failure)
 
 
 def test_a_wide_but_true_root_is_confirmed() -> None:
@@ -279,6 +445,16 @@ def _set(path: str, value: Any) -> Callable[[Record], None]:
         ("count", []),
         ("existence", None),
         ("engine", 4),
+        ("engine", "bogus"),
+        ("remark", "phi is bounded by 3"),
+        ("count/remark", 1),
+        ("shape/holds", ""),
+        ("checkable", False),
+        ("refused", []),
+        ("refused/alpha1", 3),
+        ("refused", {str(k): "" for k in range(1000)}),
+        ("stability/norm/meaning", None),
+        ("bound/statement", 1),
     ],
 )
 def test_malformed_records_are_refused_in_one_sentence(path: str, value: Any) -> None:
@@ -318,10 +494,10 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "none.json")
 
 
-def test_the_certificate_inside_a_solution_is_found(tmp_path: Path) -> None:
+def test_a_false_number_in_a_file_is_found(tmp_path: Path) -> None:
     file = tmp_path / "solution.json"
     file.write_text(json.dumps({"tau": 1.0, "certificate": certificate()}))
-    assert load(file) == certificate()
+    assert check_certificate(load(file)).failure == "tau = 1.0 beside the certificate is not in its enclosure"
 
 
 # -- the text of the activation ---------------------------------------------------------------------------------------

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flint import arb
 
 from equikernel.errors import EquikernelError, InputError, UncertifiedError
-from equikernel.numerics.balls.context import bits_of_digits, exact, precision
+from equikernel.numerics.balls.context import bits_of_digits, precision
 from equikernel.numerics.balls.functions import ball_function
 from equikernel.numerics.certificates.bounds import Bound, best_bound
-from equikernel.numerics.certificates.coefficients import Coefficients, coefficients_at
+from equikernel.numerics.certificates.budget import Budget
+from equikernel.numerics.certificates.coefficients import UNENCLOSED, Coefficients, coefficients_at, unenclosed
 from equikernel.numerics.certificates.counting import Count, count_fixed_points
-from equikernel.numerics.certificates.decimals import to_record
+from equikernel.numerics.certificates.decimals import missing_bits, to_record
 from equikernel.numerics.certificates.equation import Equation
-from equikernel.numerics.certificates.localise import Box
+from equikernel.numerics.certificates.localise import Box, Run
 from equikernel.numerics.certificates.record import FORMAT, MAX_DIGITS, VERSION
 from equikernel.numerics.certificates.refine import Zero, bracket_zero, isolate_zero, sharpen
 from equikernel.numerics.certificates.shape import Shape, monotone_shape
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.models import DEQ, exact_number, require_trained
 
-__all__ = ["FORMAT", "VERSION", "Certificate", "CertifiedPoint", "certify"]
+__all__ = ["FORMAT", "SECONDS", "VERSION", "Certificate", "CertifiedPoint", "certify"]
 
+SECONDS = 40.0
 _GUARD_BITS = 20
 _STABILITY_BITS = 64
 _ATTEMPTS = 3
@@ -32,7 +34,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class CertifiedPoint:
-    """A fixed point: a ball of variances that contains it and no other, and whether q <- T(q) is attracted."""
+    """A fixed point: a ball of variances that contains it, and whether q <- T(q) is attracted (None: undecided)."""
 
     q: arb
     stable: bool | None
@@ -76,7 +78,7 @@ class Certificate:
         return {} if self.coefficients is None else self.coefficients.balls
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; everything ``check_certificate`` needs. The claims are numbers, the sentences comments."""
+        """Plain JSON types; everything ``check_certificate`` needs."""
         text = activation_text(self.equation.activation)
         found = self.coefficients
         return {
@@ -118,45 +120,44 @@ def activation_text(given: Activation) -> str | None:
     return None
 
 
-def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA") -> Certificate:
+def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, seconds: float = SECONDS) -> Certificate:
     """Prove what can be proved about the fixed points of T(q) = q and the coefficients at the smallest stable one.
 
-    Every number is an enclosure; every statement is proved or says that it is not. Accuracy: the enclosures have about
-    ``digits`` significant digits (their radii say exactly).
+    Every number is an enclosure; every statement is proved or says that it is not. Accuracy: the enclosures have
+    ``digits`` significant digits (their radii say exactly), or as many decimals where zero is possible; a coefficient
+    that has fewer is refused.
 
     Args:
         deq: the network; its sigmas are variances.
         tau0: standard deviation of the data.
         digits: 1 to 1000.
         trained: which parameters the NTK trains: "a", "aA" or "aAB".
+        seconds: processor time after which what is not yet proved stays undecided or refused.
 
     Raises:
         InputError: arguments out of range.
-        UncertifiedError: the breakpoints of the activation, or its moments, could not be proved.
+        UncertifiedError: the breakpoints of the activation could not be proved, or sigma_b2 tau0^2 is out of range.
     """
     require_trained(trained)
     if digits not in range(1, MAX_DIGITS + 1):
         raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")
+    if not 0 < seconds < math.inf:
+        raise InputError(f"seconds must be a positive number; got {seconds!r}")
+    budget = Budget(seconds)
     equation = Equation(deq.activation, deq.sigma_a2, deq.sigma_b2, exact_number(tau0, "tau0", positive=True))
     function = ball_function(deq.activation)
     bound, reasons = best_bound(function, equation.sigma_a2, equation.b)
     shape = monotone_shape(function)
-    counted = count_fixed_points(equation, bound, shape, reasons)
-    bits = bits_of_digits(digits) + _GUARD_BITS
+    counted = count_fixed_points(equation, bound, shape, budget, reasons)
     points: list[CertifiedPoint] = []
     selected: int | None = None
     found: Coefficients | None = None
     for run in counted.located:
-        try:
-            zero = isolate_zero(equation, run.lower, run.upper, run.signs[0] < 0)
-        except UncertifiedError:
-            q = bracket_zero(equation, run.lower, run.upper, run.signs[0] < 0)
-            points.append(CertifiedPoint(q, None))  # located, and no more
-            continue
-        q, stable = zero.q, _stable(zero)
-        if stable and selected is None:
+        zero, q = _located(equation, run, budget)
+        stable = None if zero is None else _stable(zero)
+        if zero is not None and stable and selected is None:
             selected = len(points)
-            q, found = _coefficients(equation, zero, bits, digits, trained)
+            q, found = _coefficients(equation, zero, digits, trained, budget)
         points.append(CertifiedPoint(q, stable))
     return Certificate(
         equation,
@@ -179,22 +180,42 @@ def _stable(zero: Zero) -> bool | None:
         return True if abs(slope) < 1 else False if abs(slope) > 1 else None
 
 
-def _coefficients(equation: Equation, zero: Zero, bits: int, digits: int, trained: str) -> tuple[arb, Coefficients]:
+def _located(equation: Equation, run: Run, budget: Budget) -> tuple[Zero | None, arb]:
+    """The fixed point of a run enclosed; where that fails or there is no time, (None, a bracket of it)."""
+    rising = run.signs[0] < 0
+    try:
+        budget.require("the fixed point was enclosed")
+        zero = isolate_zero(equation, run.lower, run.upper, rising)
+    except UncertifiedError:
+        return None, bracket_zero(equation, run.lower, run.upper, rising, budget)
+    return zero, zero.q
+
+
+def _coefficients(
+    equation: Equation, zero: Zero, digits: int, trained: str, budget: Budget
+) -> tuple[arb, Coefficients]:
     """The selected fixed point and the coefficients there, with more bits until all have the digits asked for."""
-    for _ in range(_ATTEMPTS):
-        q = sharpen(equation, zero, bits)
-        found = coefficients_at(equation, q, bits, trained)
-        missing = max(_missing_bits(ball, digits) for ball in found.balls.values())
-        if missing <= 0:
-            break
-        bits += missing + _GUARD_BITS
-    return q, found
+    bits = bits_of_digits(digits) + _GUARD_BITS
+    q = zero.q
+    found = unenclosed("")
+    try:
+        for _ in range(_ATTEMPTS):
+            q = sharpen(equation, zero, bits, budget=budget)
+            budget.require("the coefficients were enclosed")
+            found = coefficients_at(equation, q, bits, trained)
+            missing = max(missing_bits(ball, digits) for ball in found.balls.values())
+            if missing <= 0:
+                break
+            bits += missing + _GUARD_BITS
+    except UncertifiedError as error:
+        if not found.balls:
+            return q, unenclosed(str(error))
+    return q, _with_digits(found, digits)
 
 
-def _missing_bits(ball: arb, digits: int) -> int:
-    """Bits by which a ball falls short of so many significant digits; 0 for one that may be zero."""
-    if ball.contains(0):
-        return 0
-    wanted = exact(Fraction(1, 10**digits)) / 2
-    ratio = (ball.rad() / ball.abs_lower()) / wanted
-    return max(0, int(ratio.log().upper().ceil().fmpz()) * 3 // 2) if ratio > 1 else 0
+def _with_digits(found: Coefficients, digits: int) -> Coefficients:
+    """Without the balls that have fewer digits than were asked for."""
+    short = {name for name, ball in found.balls.items() if missing_bits(ball, digits) > 0}
+    reason = f"{UNENCLOSED}it has fewer than {digits} digits; ask for fewer"
+    balls = {name: ball for name, ball in found.balls.items() if name not in short}
+    return replace(found, balls=balls, refused=found.refused | dict.fromkeys(sorted(short), reason))

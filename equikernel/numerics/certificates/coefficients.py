@@ -19,8 +19,22 @@ from equikernel.theory.equations import (
     implicit_ntk_coefficients,
 )
 
-__all__ = ["STABILITY", "Coefficients", "Statement", "coefficients_at"]
+__all__ = [
+    "NAMES",
+    "STABILITY",
+    "UNENCLOSED",
+    "Coefficients",
+    "Statement",
+    "coefficients_at",
+    "meaning_of",
+    "unenclosed",
+]
 
+NAMES = (
+    *("tau", "q", "gamma2", "lambda1", "alpha1", "alpha2", "alpha3", "alpha4"),
+    *("beta1", "beta2", "beta3", "kappa2"),
+)
+UNENCLOSED = "no enclosure: "  # begins the sentence about a coefficient that may have a meaning, but was not enclosed
 _GUARD = 16
 
 
@@ -43,7 +57,7 @@ class Statement:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         value = None if self.value is None else to_record(self.value)
-        return {"value": value, "holds": self.holds, "meaning": self.meaning}
+        return {"name": self.name, "value": value, "holds": self.holds, "meaning": self.meaning}
 
 
 # key of the certificate: (the value's name, what value < 1 means, what value >= 1 means)
@@ -66,13 +80,18 @@ class Coefficients:
         balls: those that have a meaning, by their names in ``Solution``.
         refused: the others, with the sentence why.
         stability: statements by the keys of ``STABILITY``.
-        engine: the engine of ``ball_moments`` that they come from.
+        engine: the engine of ``ball_moments`` that they come from; None when nothing was enclosed.
     """
 
     balls: dict[str, arb]
     refused: dict[str, str]
     stability: dict[str, Statement]
-    engine: str
+    engine: str | None
+
+
+def unenclosed(reason: str) -> Coefficients:
+    """No coefficient at all, for want of digits or time."""
+    return Coefficients({}, dict.fromkeys(NAMES, f"{UNENCLOSED}{reason}"), {}, None)
 
 
 def coefficients_at(equation: Equation, q: arb, bits: int, trained: str, engine: str = "auto") -> Coefficients:
@@ -122,16 +141,20 @@ def _stability(equation: Equation, moments: BallMoments, a2: arb) -> dict[str, S
         "linear": a2 * moments.d1 * moments.d1,
     }
     found = {}
-    for key, (name, good, bad) in STABILITY.items():
+    for key, (name, _, _) in STABILITY.items():
         value = values[key]
-        if value is None or not value.is_finite():
-            reason = "E[phi'^2] is not proved to be finite: phi jumps, or phi' is unbounded at a breakpoint"
-            found[key] = Statement(name, None, None, reason)
-            continue
-        holds = True if value < 1 else False if value >= 1 else None
-        meaning = good if holds else bad if holds is False else f"{name} is not distinguishable from 1"
-        found[key] = Statement(name, value, holds, meaning)
+        value = None if value is None or not value.is_finite() else value
+        holds = None if value is None else True if value < 1 else False if value >= 1 else None
+        found[key] = Statement(name, value, holds, meaning_of(key, holds, finite=value is not None))
     return found
+
+
+def meaning_of(key: str, holds: bool | None, *, finite: bool) -> str:
+    """The sentence of a stability statement: what follows from the verdict on a value that is finite or not."""
+    name, good, bad = STABILITY[key]
+    if not finite:
+        return "E[phi'^2] is not proved to be finite: phi jumps, or phi' is unbounded at a breakpoint"
+    return good if holds else bad if holds is False else f"{name} is not distinguishable from 1"
 
 
 def _admit(
@@ -146,6 +169,6 @@ def _admit(
             refused[name] = f"{statement.name}{value} {verdict}: {statement.meaning}"
             return
     if not ball.is_finite():
-        refused[name] = "no finite enclosure: ask for more digits"
+        refused[name] = f"{UNENCLOSED}the ball is not finite; ask for more digits"
         return
     balls[name] = ball

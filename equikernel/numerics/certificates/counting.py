@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from equikernel.errors import UncertifiedError
 from equikernel.numerics.certificates.bounds import Bound
+from equikernel.numerics.certificates.budget import Budget
 from equikernel.numerics.certificates.equation import Equation
-from equikernel.numerics.certificates.localise import MAX_BOXES, Box, Run, cover, runs_of
+from equikernel.numerics.certificates.localise import MAX_BOXES, UNDECIDED, Box, Run, cover, runs_of
 from equikernel.numerics.certificates.shape import Shape
 
 __all__ = ["AT_MOST_ONE", "EVERYWHERE", "Count", "Counted", "count_fixed_points", "tally"]
 
 EVERYWHERE = "(0, oo)"
+_SHARE = 0.5  # of the budget for the boxes; the rest is for the fixed points and the coefficients
 AT_MOST_ONE = "at most one zero"  # the verdict of the monotone-shape theorem on the whole interval
 
 
@@ -26,7 +30,7 @@ class Count:
         on: "(0, oo)" or "(0, B]".
         theorems: what it rests on.
         undecided: intervals [lower, upper] of q on which nothing was proved.
-        complete: whether the budget of boxes sufficed.
+        complete: whether the budget of boxes and time sufficed.
         existence, uniqueness: the sentences.
     """
 
@@ -60,13 +64,16 @@ class Counted:
     located: tuple[Run, ...]
 
 
-def count_fixed_points(equation: Equation, bound: Bound, shape: Shape, reasons: tuple[str, ...] = ()) -> Counted:
+def count_fixed_points(
+    equation: Equation, bound: Bound, shape: Shape, budget: Budget, reasons: tuple[str, ...] = ()
+) -> Counted:
     """Count the fixed points and bracket each.
 
     Args:
         equation: the equation.
         bound: where they lie.
         shape: the monotone-shape theorem.
+        budget: of which the boxes take a part.
         reasons: why other bounds do not apply, for the sentence.
     """
     if bound.upper is None or (shape.holds and bound.sign < 0):
@@ -75,10 +82,21 @@ def count_fixed_points(equation: Equation, bound: Bound, shape: Shape, reasons: 
     if shape.holds and bound.sign > 0:
         run = Run(lower, bound.upper, AT_MOST_ONE, (-1, 1))
         return Counted(tally(bound, shape, (run,), True, reasons), (), (run,))
-    found = cover(equation, lower, bound.upper)
-    runs = runs_of(found.boxes, equation.sign_at, -1, bound.sign)
-    count = tally(bound, shape, runs, not found.exhausted, reasons)
-    return Counted(count, found.boxes, tuple(run for run in runs if run.zeros == 1))
+    found = cover(equation, lower, bound.upper, budget.share(_SHARE))
+    boxes, complete = found.boxes, found.complete
+    try:
+        runs = runs_of(boxes, partial(_sign_within, budget, equation), -1, bound.sign)
+    except UncertifiedError:
+        # signs that were left out for want of time would be found by whoever checks: better no verdict at all
+        boxes, complete = (Box(boxes[0].lower, boxes[-1].upper, UNDECIDED),), False
+        runs = runs_of(boxes, equation.sign_at, -1, bound.sign)
+    count = tally(bound, shape, runs, complete, reasons)
+    return Counted(count, boxes, tuple(run for run in runs if run.zeros == 1))
+
+
+def _sign_within(budget: Budget, equation: Equation, q: float) -> int:
+    budget.require("the signs between the boxes were computed")
+    return equation.sign_at(q)
 
 
 def tally(bound: Bound, shape: Shape, runs: tuple[Run, ...], complete: bool, reasons: tuple[str, ...] = ()) -> Count:
@@ -88,7 +106,7 @@ def tally(bound: Bound, shape: Shape, runs: tuple[Run, ...], complete: bool, rea
         bound: where the fixed points lie.
         shape: the monotone-shape theorem.
         runs: a cover of [b, bound.upper] with the signs at the ends; empty when theorems do without.
-        complete: whether the budget of boxes sufficed.
+        complete: whether the budget of boxes and time sufficed.
         reasons: why other bounds do not apply.
     """
     everywhere = bound.sign != 0
@@ -131,7 +149,7 @@ def _uniqueness(
         why = (
             "q - T(q) and its derivative are too small to tell a double root from two close roots or none"
             if complete
-            else f"the budget of {MAX_BOXES} boxes ran out"
+            else f"the budget ran out, of {MAX_BOXES} boxes or of time"
         )
         return f"undecided: on q in {places} {why}"
     how = {0: "there is no fixed point", 1: "unique: exactly one fixed point"}.get(

@@ -12,7 +12,7 @@ from flint import arb
 from equikernel.errors import InputError
 from equikernel.numerics.balls.context import exact
 
-__all__ = ["ball_ends", "from_record", "to_record"]
+__all__ = ["ball_ends", "decimal", "from_record", "missing_bits", "to_record"]
 
 _SPARE_DIGITS = 3  # digits of the midpoint beyond the radius
 _MAX_TEXT = 4000
@@ -59,6 +59,20 @@ def _rounded_up(value: Fraction) -> str:
     return str(context.divide(Decimal(value.numerator), Decimal(value.denominator)))
 
 
+def missing_bits(ball: arb, digits: int) -> int:
+    """Bits by which a ball falls short of so many significant digits, or decimals if it may be zero."""
+    wanted = exact(Fraction(1, 10**digits)) / 2
+    ratio = ball.rad() / (arb(1) if ball.contains(0) else ball.abs_lower()) / wanted
+    return max(0, int(ratio.log().upper().ceil().fmpz()) * 3 // 2) if ratio > 1 else 0
+
+
+def decimal(text: Any) -> Fraction | None:
+    """The number that a string of decimals stands for; None for anything else, or for one of unreasonable length."""
+    if not isinstance(text, str) or len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
+        return None
+    return Fraction(text)
+
+
 def from_record(record: Any, name: str) -> arb:
     """The ball [mid - rad, mid + rad] of a record, at the current precision.
 
@@ -68,13 +82,9 @@ def from_record(record: Any, name: str) -> arb:
     expected = f"{name} must be an object with the decimal strings mid and rad"
     if not isinstance(record, dict) or set(record) != {"mid", "rad"}:
         raise InputError(f"{expected}; got {str(record)[:60]}")
-    values = []
-    for key in ("mid", "rad"):
-        text = record[key]
-        if not isinstance(text, str) or len(text) > _MAX_TEXT or not _NUMBER.fullmatch(text):
-            raise InputError(f"{expected}; got {key} = {str(text)[:60]!r}")
-        values.append(Fraction(text))
-    middle, radius = values
+    middle, radius = decimal(record["mid"]), decimal(record["rad"])
+    if middle is None or radius is None:
+        raise InputError(f"{expected}; got {str(record)[:100]}")
     if radius < 0:
         raise InputError(f"{expected}; got the negative rad {record['rad']}")
     return exact(middle - radius).union(exact(middle + radius))

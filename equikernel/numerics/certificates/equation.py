@@ -82,9 +82,12 @@ class Equation:
             return value
 
     def sign_at(self, q: float, engine: str = "auto") -> int:
-        """The sign of F at a float, 0 when 200 bits do not tell."""
+        """The sign of F at a float, 0 when 200 bits do not tell, or when F has no enclosure there."""
         for bits in (53, 200):
-            value, _ = self.at(arb(q), bits, engine)
+            try:
+                value, _ = self.at(arb(q), bits, engine)
+            except UncertifiedError:
+                continue
             if value > 0 or value < 0:
                 return 1 if value > 0 else -1
         return 0

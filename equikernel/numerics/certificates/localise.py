@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from equikernel.errors import UncertifiedError
+from equikernel.numerics.certificates.budget import Budget
 from equikernel.numerics.certificates.equation import Equation
 
 __all__ = ["ABOVE", "BELOW", "FALLING", "MAX_BOXES", "RISING", "UNDECIDED", "Box", "Cover", "Run", "cover", "runs_of"]
@@ -65,40 +66,38 @@ class Run:
 
 @dataclass(frozen=True)
 class Cover:
-    """Boxes that cover an interval, in order, and how many were tried."""
+    """Boxes that cover an interval, in order, and whether the budget sufficed for all of them."""
 
     boxes: tuple[Box, ...]
-    tried: int
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the budget of boxes ended the search."""
-        return self.tried >= MAX_BOXES
+    complete: bool
 
 
-def cover(equation: Equation, lower: float, upper: float) -> Cover:
-    """Boxes that cover [lower, upper], each with a verdict; at most ``MAX_BOXES`` are tried.
+def cover(equation: Equation, lower: float, upper: float, budget: Budget) -> Cover:
+    """Boxes that cover [lower, upper], each with a verdict; at most ``MAX_BOXES`` are tried, within the budget.
 
     Args:
         equation: the fixed-point equation.
         lower: positive variance.
         upper: variance above it.
+        budget: what is not tried within it is undecided.
     """
     pending = _geometric(lower, upper)[::-1]
     done: list[Box] = []
-    tried = 0
+    tried, complete = 0, True
     while pending:
         low, high = pending.pop()
         verdict = UNDECIDED
-        if tried < MAX_BOXES:
+        if tried < MAX_BOXES and not budget.spent:
             tried += 1
             verdict = _verdict(equation, low, high)
         middle = low * (high / low) ** _SPLIT
-        if verdict == UNDECIDED and tried < MAX_BOXES and high - low > _NARROWEST * low and low < middle < high:
-            pending += [(middle, high), (low, middle)]
-            continue
+        if verdict == UNDECIDED and high - low > _NARROWEST * low and low < middle < high:
+            if tried < MAX_BOXES and not budget.spent:
+                pending += [(middle, high), (low, middle)]
+                continue
+            complete = False
         done.append(Box(low, high, verdict))
-    return Cover(tuple(done), tried)
+    return Cover(tuple(done), complete)
 
 
 def _geometric(lower: float, upper: float) -> list[tuple[float, float]]:

@@ -12,6 +12,7 @@ from flint import arb
 
 from equikernel.errors import InputError
 from equikernel.numerics.balls.context import bits_of_digits, precision
+from equikernel.numerics.balls.moments import ENGINES
 from equikernel.numerics.certificates.bounds import THEOREMS
 from equikernel.numerics.certificates.decimals import from_record
 from equikernel.numerics.certificates.equation import Equation
@@ -19,7 +20,7 @@ from equikernel.numerics.certificates.localise import ABOVE, BELOW, FALLING, MAX
 from equikernel.theory.activation import activation
 from equikernel.theory.models import exact_number, require_trained
 
-__all__ = ["FORMAT", "MAX_DIGITS", "VERSION", "Record", "load", "read_record"]
+__all__ = ["FORMAT", "MAX_DIGITS", "VERSION", "Record", "StatementClaim", "load", "read_record"]
 
 FORMAT, VERSION = "equikernel certificate", 1
 MAX_BYTES = 8_000_000
@@ -30,6 +31,17 @@ _KEYS = (
     *("fixed_points", "selected", "enclosures", "refused", "stability", "engine", "checkable"),
 )
 _VERDICTS = (BELOW, ABOVE, RISING, FALLING, UNDECIDED)
+_MAX_ENTRIES = 100
+
+
+@dataclass(frozen=True)
+class StatementClaim:
+    """A stability statement as claimed; see ``coefficients.Statement``."""
+
+    name: str
+    value: arb | None
+    holds: bool | None
+    meaning: str
 
 
 @dataclass(frozen=True)
@@ -41,12 +53,15 @@ class Record:
         trained: the parameters that the NTK trains.
         digits: significant digits asked for.
         theorem, upper, sign: the bound on all fixed points.
+        bound_statement: its sentence.
         shape: whether the monotone-shape theorem is said to apply.
+        shape_statement: its sentence.
         boxes: the cover.
         points: balls of the fixed points, and whether they are said to be stable.
         selected: index of the point that the coefficients belong to.
         enclosures: balls of the coefficients.
-        stability: (ball or None, verdict) by name.
+        refused: sentences about the coefficients without an enclosure.
+        stability: the statements by name.
         count: the machine-readable count.
         sentences: (existence, uniqueness).
         engine: the engine the coefficients were computed with.
@@ -58,12 +73,15 @@ class Record:
     theorem: str
     upper: float | None
     sign: int
+    bound_statement: str
     shape: bool
+    shape_statement: str
     boxes: tuple[Box, ...]
     points: tuple[tuple[arb, bool | None], ...]
     selected: int | None
     enclosures: dict[str, arb]
-    stability: dict[str, tuple[arb | None, bool | None]]
+    refused: dict[str, str]
+    stability: dict[str, StatementClaim]
     count: dict[str, Any]
     sentences: tuple[str, str]
     engine: str | None
@@ -75,7 +93,7 @@ class Record:
 
 
 def load(path: str | Path) -> Any:
-    """The JSON value in a file: a certificate, or the output of ``equikernel solve --certify --json``.
+    """The JSON value in a file.
 
     Raises:
         InputError: no such file, not JSON, or too large.
@@ -92,7 +110,7 @@ def load(path: str | Path) -> Any:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the certificate {file} is not JSON: {str(error)[:120]}") from None
-    return value["certificate"] if isinstance(value, dict) and "certificate" in value else value
+    return value
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -112,6 +130,9 @@ def read_record(value: Any) -> Record:
     missing = sorted(set(_KEYS) - set(value))
     if missing:
         raise InputError(f"the certificate lacks the key {missing[0]}")
+    unknown = sorted(set(value) - set(_KEYS))
+    if unknown:
+        raise InputError(f"the certificate has the unknown key {unknown[0][:40]!r}")
     digits = _whole(value["digits"], "digits", 1, MAX_DIGITS)
     problem = _object(value["problem"], "problem", ("activation", "sigma_a2", "sigma_b2", "tau0", "trained"))
     text = problem["activation"]
@@ -127,6 +148,11 @@ def read_record(value: Any) -> Record:
     if bound["theorem"] not in (*THEOREMS, "interval"):
         raise InputError(f"the theorem of the bound must be one of {', '.join(THEOREMS)} or interval")
     upper = None if bound["upper"] is None else _float(bound["upper"], "the bound")
+    shape = _object(value["shape"], "shape", ("holds", "statement"))
+    if not isinstance(shape["holds"], bool):
+        raise InputError(f"holds must be true or false in shape; got {str(shape['holds'])[:40]}")
+    if value["checkable"] is not True:
+        raise InputError("checkable must be true in a certificate that names its activation")
     points = _list(value["fixed_points"], "fixed_points")
     with precision(bits_of_digits(digits) + _SPARE_BITS):
         return Record(
@@ -136,27 +162,45 @@ def read_record(value: Any) -> Record:
             theorem=bound["theorem"],
             upper=upper,
             sign=_whole(bound["sign"], "the sign of the bound", -1, 1),
-            shape=_object(value["shape"], "shape", ("holds", "statement"))["holds"] is True,
+            bound_statement=_text(bound["statement"], "the statement of the bound"),
+            shape=shape["holds"],
+            shape_statement=_text(shape["statement"], "the statement of the shape"),
             boxes=tuple(_box(box) for box in _list(value["boxes"], "boxes")),
             points=tuple(_point(point) for point in points),
             selected=None if value["selected"] is None else _whole(value["selected"], "selected", 0, len(points) - 1),
             enclosures={
                 name: from_record(ball, f"the enclosure of {name[:20]}")
-                for name, ball in _object(value["enclosures"], "enclosures").items()
+                for name, ball in _mapping(value["enclosures"], "enclosures").items()
+            },
+            refused={
+                name: _text(reason, f"the reason to refuse {name[:20]}")
+                for name, reason in _mapping(value["refused"], "refused").items()
             },
             stability={
-                name: _statement(name, claim) for name, claim in _object(value["stability"], "stability").items()
+                name: _statement(name, claim) for name, claim in _mapping(value["stability"], "stability").items()
             },
             count=_object(value["count"], "count", ("least", "number", "on", "theorems", "undecided", "complete")),
             sentences=(_text(value["existence"], "existence"), _text(value["uniqueness"], "uniqueness")),
-            engine=None if value["engine"] is None else _text(value["engine"], "engine"),
+            engine=_engine(value["engine"]),
         )
 
 
-def _object(value: Any, name: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    if not isinstance(value, dict) or not set(keys) <= set(value) or len(value) > MAX_BOXES:
-        raise InputError(f"{name} must be an object{' with the keys ' + ', '.join(keys) if keys else ''}")
+def _object(value: Any, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(keys) != set(value):
+        raise InputError(f"{name} must be an object with the keys {', '.join(keys)} and no others")
     return value
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or len(value) > _MAX_ENTRIES:
+        raise InputError(f"{name} must be an object of at most {_MAX_ENTRIES} entries")
+    return value
+
+
+def _engine(value: Any) -> str | None:
+    if value not in (None, *ENGINES[1:]):
+        raise InputError(f"engine must be null, {' or '.join(ENGINES[1:])}; got {str(value)[:40]}")
+    return None if value is None else str(value)
 
 
 def _list(value: Any, name: str) -> list[Any]:
@@ -205,7 +249,9 @@ def _point(value: Any) -> tuple[arb, bool | None]:
     return q, _verdict(point["stable"], "stable")
 
 
-def _statement(name: str, value: Any) -> tuple[arb | None, bool | None]:
-    claim = _object(value, f"the stability statement {name[:20]}", ("value", "holds", "meaning"))
+def _statement(name: str, value: Any) -> StatementClaim:
+    about = f"the stability statement {name[:20]}"
+    claim = _object(value, about, ("name", "value", "holds", "meaning"))
     ball = None if claim["value"] is None else from_record(claim["value"], f"the value of {name[:20]}")
-    return ball, _verdict(claim["holds"], "holds")
+    name, meaning = (_text(claim[key], f"{key} in {about}") for key in ("name", "meaning"))
+    return StatementClaim(name, ball, _verdict(claim["holds"], "holds"), meaning)
