@@ -30,7 +30,7 @@ _DIGITS = 50
 
 def _derive(name: str, answers: Any) -> None:
     phi = activation(name)
-    closed_form_moments("identity")  # what SymPy imports when it is first used is no time of ours
+    closed_form_moments("x - 3")  # what SymPy imports when it is first used is no time of ours
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         forms = closed_form_moments(phi)
