@@ -230,3 +230,18 @@ def test_maps_and_their_slopes(change: Any) -> None:
             assert abs(difference - slope) <= arb(2) ** -100 * (1 + slope)
             box, _ = change.at(acb(hull(t - 0.01, t + 0.01), hull(-0.01, 0.01)).exp())
             assert box.contains(acb(y))
+
+
+def test_trap_an_exception_inside_an_integral_is_not_swallowed() -> None:
+    """flint goes on after an exception in the integrand; the first one must come out, and soon."""
+    calls = 0
+
+    def failing(*_: object) -> acb:
+        nonlocal calls
+        calls += 1
+        raise KeyboardInterrupt
+
+    function = ball_function(activation("tanh"))
+    with precision(64), pytest.raises(KeyboardInterrupt):
+        integrate(failing, segments(function), arb(10), arb(10), 53, 1000)
+    assert calls == 1

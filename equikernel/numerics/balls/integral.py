@@ -22,6 +22,7 @@ _EVALUATIONS = 100_000
 _EVALUATIONS_PER_BIT = 30
 # phi with He_0 and He_2, phi^2 with He_0 and He_2, then xi phi and phi'^2
 _PAIRS = ((0, 3), (1, 4), (2, 5))
+_NAN = acb(arb.nan(), arb.nan())
 Integrand = Callable[[BallPiece, acb, bool], acb]
 
 
@@ -104,18 +105,28 @@ def integrate(
     goal = arb(2) ** -bits
     total = acb(0)
     spent = 0
+    raised: list[BaseException] = []
 
     for segment in parts:
 
         def evaluate(y: acb, analytic: bool, piece: BallPiece = segment.piece) -> acb:
             nonlocal spent
             spent += 1
-            return integrand(piece, y, analytic)
+            if raised:
+                return _NAN
+            try:
+                return integrand(piece, y, analytic)
+            except BaseException as error:  # noqa: BLE001 - flint would go on for the rest of the integral
+                raised.append(error)
+                return _NAN
 
         lower = -left if segment.lower is None else segment.lower
         upper = right if segment.upper is None else segment.upper
         middle = [arb(0)] if lower < 0 and upper > 0 else []
         for a, b in itertools.pairwise([lower, *middle, upper]):
             allowed = max(limit - spent, 1)
-            total += segment.copies * acb.integral(evaluate, a, b, rel_tol=goal, abs_tol=goal, eval_limit=allowed)
+            part = acb.integral(evaluate, a, b, rel_tol=goal, abs_tol=goal, eval_limit=allowed)
+            if raised:
+                raise raised[0]
+            total += segment.copies * part
     return total, spent
