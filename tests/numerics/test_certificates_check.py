@@ -342,7 +342,15 @@ def test_numbers_beside_a_certificate_are_confirmed(text: str, b2: str, digits: 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        *(("alpha1", 0.5), ("tau", 3.0), ("kappa2", True), ("q", "much"), ("beta3", float("inf")), ("digits", 16)),
+        *(
+            ("alpha1", 0.5),
+            ("tau", 3.0),
+            ("kappa2", True),
+            ("q", "much"),
+            ("q", 10**400),
+            ("beta3", float("inf")),
+            ("digits", 16),
+        ),
         *(("sigma_a2", 0.3), ("tau0", 2), ("trained", "aAB"), ("activation", "gelu"), ("activation", "3")),
         *(("other_fixed_points", [{"q": 2.0, "slope": 1.5, "stable": False}]), ("other_fixed_points", 3)),
         *(("other_fixed_points", [1]), ("other_fixed_points", [{}])),

@@ -101,8 +101,8 @@ def _number(value: Any) -> Fraction | None:
     """A JSON number or a string of decimals; None for anything else."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, (int, float)):
-        return Fraction(value) if math.isfinite(value) else None
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return Fraction(value)
     return decimal(value)
 
 

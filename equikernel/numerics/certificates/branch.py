@@ -10,6 +10,7 @@ so that sigma_a2 h = 1 where the curve turns back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,9 +32,10 @@ _FEWEST, _MOST = 20, 60  # bits of the moments on a wide box, and on a point
 _WIDEST, _FIRST = 0.4, 2.0**-6  # relative widths of boxes
 _GROWTH, _CAREFUL_GROWTH = 1.3, 1.05  # of a box after a success: before any failure, and later
 _FIRST_SHRINK, _SHRINK = 0.75, 0.5  # after one failure, and after more in a row
-_MAX_BOXES = 100
-_SHORT, _LONG = 0.9, 1.1  # of the way to a zero by linear interpolation
-_MAX_STEPS = 40
+_MAX_BOXES = 80
+_PROBE = 3  # how many widths ahead of a box that fails a negative value is looked for
+_FIRST_STEP, _NARROWING = 0.9, 0.85  # part of the way to a zero that a box tries to cover, and after a failure
+_MAX_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,10 @@ def first_zero(
             if q == end or stop(q):
                 return FirstZero(q, None, True)
             continue
-        if _negative(function, arb(following)):
-            q, following = _closed_in(function, q, following, accuracy)
-            return FirstZero(q, hull(q, following), True)
+        beyond = min(q * (1 + _PROBE * width), end) if sign > 0 else max(q * (1 - _PROBE * width), end)
+        if _negative(function, arb(beyond)):
+            q, beyond = _closed_in(function, q, beyond, accuracy)
+            return FirstZero(q, hull(q, beyond), True)
         if width > accuracy:
             width, growth, shrink = shrink * width, _CAREFUL_GROWTH, _SHRINK
             continue
@@ -193,31 +196,52 @@ def first_zero(
 
 def _closed_in(function: Callable[[arb], arb], near: float, far: float, accuracy: float) -> tuple[float, float]:
     """A bracket of the first zero, positive up to ``near`` and negative at ``far``, made as narrow as it gets."""
-    short = _SHORT
+    goal = accuracy * near
+    far = _just_beyond(function, near, far, goal / 4)
+    part = _FIRST_STEP
     for _ in range(_MAX_STEPS):
-        if abs(far - near) <= accuracy * near:
+        nearer = near + part * (far - near)
+        if abs(far - near) <= goal or nearer == near:
             break
-        before, after = float(function(arb(near)).mid()), float(function(arb(far)).mid())
-        step = (far - near) * before / (before - after)
-        nearer, closer = near + short * step, near + _LONG * step
-        if min(near, far) < closer < max(near, far) and _negative(function, arb(closer)):
-            far = closer
-        if nearer != near and _positive(function, hull(near, nearer)):
+        if _positive(function, hull(near, nearer)):
             near = nearer
         else:
-            short *= _SHRINK
+            part *= _NARROWING
     return near, far
 
 
-def _positive(function: Callable[[arb], arb], q: arb) -> bool:
+def _just_beyond(function: Callable[[arb], arb], near: float, far: float, within: float) -> float:
+    """A point where the function is proved negative, ``within`` of a zero by regula falsi (the Illinois rule)."""
+    low, high = (float(_value(function, arb(q)).mid()) for q in (near, far))
+    kept = 0
+    for _ in range(_MAX_STEPS):
+        if abs(far - near) <= within or not low > 0 > high:
+            break
+        middle = near + (far - near) * min(max(low / (low - high), 0.01), 0.99)
+        value = _value(function, arb(middle))
+        if value < 0:
+            far, high = middle, float(value.mid())
+            low, kept = low / 2 if kept < 0 else low, -1
+        elif value > 0:
+            near, low = middle, float(value.mid())
+            high, kept = high / 2 if kept > 0 else high, 1
+        else:  # on the zero, as far as can be told
+            beyond = middle + math.copysign(within, far - near)
+            return beyond if _negative(function, arb(beyond)) else far
+    return far
+
+
+def _value(function: Callable[[arb], arb], q: arb) -> arb:
+    """The function over a ball; no number where it has no enclosure, which is neither positive nor negative."""
     try:
-        return bool(function(q) > 0)
+        return function(q)
     except UncertifiedError:
-        return False
+        return arb.nan()
+
+
+def _positive(function: Callable[[arb], arb], q: arb) -> bool:
+    return bool(_value(function, q) > 0)
 
 
 def _negative(function: Callable[[arb], arb], q: arb) -> bool:
-    try:
-        return bool(function(q) < 0)
-    except UncertifiedError:
-        return False
+    return bool(_value(function, q) < 0)
