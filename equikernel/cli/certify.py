@@ -15,7 +15,7 @@ __all__ = ["check", "phase", "write_certificate"]
 
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON of solve --certify --json, or its certificate.")],
-    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Processor time to give up after.")] = 120.0,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="Processor time to give up after.")] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Prove every claim of a certificate again, without trusting the solver that wrote it.

@@ -42,7 +42,7 @@ from equikernel.numerics.certificates.shape import Shape, monotone_shape
 
 __all__ = ["CheckReport", "check_certificate"]
 
-SECONDS = 120.0  # more than the solver takes: every box is proved in two parts, and to more bits
+SECONDS = 60.0  # more than the solver takes: every box is proved in two parts, and to more bits
 _BOX_BITS = 16  # more than the solver used
 _MANY_DIGITS = 250  # from which the slower engine would take minutes
 _HALF = 0.41

@@ -12,10 +12,11 @@ from flint import arb
 from equikernel.errors import InputError
 from equikernel.numerics.balls.context import exact
 
-__all__ = ["ball_ends", "decimal", "from_record", "missing_bits", "to_record"]
+__all__ = ["ball_ends", "decimal", "from_record", "is_recordable", "missing_bits", "to_record"]
 
 _SPARE_DIGITS = 3  # digits of the midpoint beyond the radius
 _MAX_TEXT = 4000
+_HUGE, _TINY = arb((1, 20_000)), arb((1, -20_000))
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 
 
@@ -30,9 +31,19 @@ def ball_ends(ball: arb) -> tuple[Fraction, Fraction]:
     return middle - radius, middle + radius
 
 
+def is_recordable(ball: arb) -> bool:
+    """Whether a ball is finite and below 2^20000: larger ones say nothing, and their decimals would fill the memory."""
+    return bool(ball.is_finite() and ball.abs_upper() < _HUGE)
+
+
 def to_record(ball: arb) -> dict[str, str]:
-    """``{"mid", "rad"}``: decimals with [mid - rad, mid + rad] containing the ball."""
-    low, high = ball_ends(ball)
+    """``{"mid", "rad"}``: decimals with [mid - rad, mid + rad] containing the ball, which must be ``is_recordable``."""
+    middle, radius = ball.mid(), ball.rad()
+    if middle.abs_upper() < _TINY:
+        middle, radius = arb(0), (radius + middle.abs_upper()).upper()
+    if radius < _TINY and radius != 0:
+        radius = _TINY
+    low, high = ball_ends(arb(middle, radius))
     middle, radius = (low + high) / 2, (high - low) / 2
     digits = 17
     if radius and middle:
