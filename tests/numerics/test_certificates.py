@@ -22,7 +22,7 @@ from equikernel.numerics.certificates.budget import Budget
 from equikernel.numerics.certificates.certificate import certify
 from equikernel.numerics.certificates.check import check_certificate
 from equikernel.numerics.certificates.coefficients import NAMES
-from equikernel.numerics.certificates.decimals import ball_ends, from_record, to_record
+from equikernel.numerics.certificates.decimals import ball_ends, from_record, is_recordable, to_record
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.certificates.localise import FALLING, RISING, Box, runs_of
 from equikernel.numerics.certificates.ranges import affine_ends, slope_range, value_range
@@ -361,3 +361,14 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
 def test_extreme_scales_are_refused() -> None:
     with pytest.raises(UncertifiedError, match="rescale"):
         certify(DEQ("silu", "1/5", "4/5"), "1e-150")
+
+
+def test_balls_of_unreasonable_size_are_recorded_as_nothing_or_as_small() -> None:
+    """erf(1e8 x): engines gave up on d1 and v with exponents of a billion, whose decimals would fill the memory."""
+    with precision(64):
+        assert not is_recordable(arb((1, 900_000_000)))
+        record = to_record(arb(arb((1, -900_000_000)), arb((1, -800_000_000))))
+        assert from_record(record, "ball").contains(arb((1, -900_000_000)))
+    record = certify(DEQ("erf(1e8*x)", "1/2", "1/2"), trained="a").to_dict()
+    assert record["stability"]["norm"]["holds"] is True
+    assert "alpha1" in record["refused"]

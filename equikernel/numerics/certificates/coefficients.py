@@ -11,7 +11,7 @@ from equikernel.numerics.balls.context import exact, precision
 from equikernel.numerics.balls.functions import ball_function
 from equikernel.numerics.balls.joins import is_continuous
 from equikernel.numerics.balls.moments import BallMoments, ball_moments
-from equikernel.numerics.certificates.decimals import to_record
+from equikernel.numerics.certificates.decimals import is_recordable, to_record
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.theory.equations import (
     fixed_point_slope,
@@ -143,7 +143,7 @@ def _stability(equation: Equation, moments: BallMoments, a2: arb) -> dict[str, S
     found = {}
     for key, (name, _, _) in STABILITY.items():
         value = values[key]
-        value = None if value is None or not value.is_finite() else value
+        value = None if value is None or not is_recordable(value) else value
         holds = None if value is None else True if value < 1 else False if value >= 1 else None
         found[key] = Statement(name, value, holds, meaning_of(key, holds, finite=value is not None))
     return found
@@ -153,7 +153,11 @@ def meaning_of(key: str, holds: bool | None, *, finite: bool) -> str:
     """The sentence of a stability statement: what follows from the verdict on a value that is finite or not."""
     name, good, bad = STABILITY[key]
     if not finite:
-        return "E[phi'^2] is not proved to be finite: phi jumps, or phi' is unbounded at a breakpoint"
+        return (
+            "E[phi'^2] is not proved to be finite: phi jumps, or phi' is unbounded at a breakpoint"
+            if key == "chaos"
+            else f"{name} could not be enclosed"
+        )
     return good if holds else bad if holds is False else f"{name} is not distinguishable from 1"
 
 
@@ -168,7 +172,7 @@ def _admit(
             verdict = "is not below 1" if statement.holds is False else "is not proved to be below 1"
             refused[name] = f"{statement.name}{value} {verdict}: {statement.meaning}"
             return
-    if not ball.is_finite():
-        refused[name] = f"{UNENCLOSED}the ball is not finite; ask for more digits"
+    if not is_recordable(ball):
+        refused[name] = f"{UNENCLOSED}the ball is of no use; ask for more digits"
         return
     balls[name] = ball

@@ -38,12 +38,12 @@ def is_recordable(ball: arb) -> bool:
 
 def to_record(ball: arb) -> dict[str, str]:
     """``{"mid", "rad"}``: decimals with [mid - rad, mid + rad] containing the ball, which must be ``is_recordable``."""
-    middle, radius = ball.mid(), ball.rad()
-    if middle.abs_upper() < _TINY:
-        middle, radius = arb(0), (radius + middle.abs_upper()).upper()
-    if radius < _TINY and radius != 0:
-        radius = _TINY
-    low, high = ball_ends(arb(middle, radius))
+    centre, width = ball.mid(), ball.rad()
+    if centre.abs_upper() < _TINY:
+        centre, width = arb(0), (width + centre.abs_upper()).upper()
+    if width < _TINY and width != 0:
+        width = _TINY
+    low, high = ball_ends(arb(centre, width))
     middle, radius = (low + high) / 2, (high - low) / 2
     digits = 17
     if radius and middle:
