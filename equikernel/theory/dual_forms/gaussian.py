@@ -104,7 +104,7 @@ class GaussianAlgebra:
                 factor = self.values.times(factor, self.values.exponential(tilt), self.values.inverse_root(spread))
                 gaussian = gaussian.observed(k, -2 * curvature / spread)
         rates = [self.values.element(term.rate) for term in (a, b)]
-        shifts = [sum(gaussian.covariance(k, l) * rates[l] for l in (0, 1)) for k in (0, 1)]  # noqa: E741
+        shifts = [sum(gaussian.covariance(k, j) * rates[j] for j in (0, 1)) for k in (0, 1)]
         tilt = self.values.element(a.offset) + self.values.element(b.offset)
         tilt += sum(rates[k] * (gaussian.mean[k] + shifts[k] / 2) for k in (0, 1))
         factor = self.values.times(factor, self.values.exponential(tilt))
@@ -132,10 +132,10 @@ class GaussianAlgebra:
         total: Table = {}
         if gaussian.mean[k]:
             self.values.add(total, self._moment(lower, factors, gaussian), (Key(), gaussian.mean[k]))
-        for l in (0, 1):  # noqa: E741
-            weight = lower[l] * gaussian.covariance(k, l)
+        for j in (0, 1):
+            weight = lower[j] * gaussian.covariance(k, j)
             if weight:
-                lowest = (lower[0] - 1, lower[1]) if l == 0 else (lower[0], lower[1] - 1)
+                lowest = (lower[0] - 1, lower[1]) if j == 0 else (lower[0], lower[1] - 1)
                 self.values.add(total, self._moment(lowest, factors, gaussian), (Key(), weight))
         for index, factor in enumerate(factors):
             weight = gaussian.covariance(k, factor.variable)
