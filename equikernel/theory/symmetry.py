@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 import sympy as sp
 
+from equikernel.theory.constructors import add, compose, multiply, negate
 from equikernel.theory.piecewise import Piece
 from equikernel.theory.program import X
 
 __all__ = ["is_odd_up_to_constant", "parity", "vanishes"]
 
 _LARGEST, _LARGEST_EXPONENT = 300, 30  # operations in an expression, and in an exponent, that is expanded
+_SWITCHES = (sp.Abs, sp.sign, sp.Heaviside, sp.Max, sp.Min, sp.Piecewise)
 _EXPONENTIALS = {
     sp.tanh: lambda u: (sp.exp(u) - sp.exp(-u)) / (sp.exp(u) + sp.exp(-u)),
     sp.sinh: lambda u: (sp.exp(u) - sp.exp(-u)) / 2,
@@ -60,10 +62,19 @@ def _mirrored(pieces: Sequence[Piece]) -> bool:
     )
 
 
+def _sum_with_mirror(expr: sp.Expr, sign: int) -> sp.Expr:
+    """phi(-x) + sign*phi(x), expanded where phi has no switches; with them, SymPy is not asked to evaluate it."""
+    if not expr.has(*_SWITCHES):
+        return _expanded(expr.subs(X, -X) + sign * expr)
+    if expr.has(sp.Piecewise):
+        return X  # left to the pieces
+    return add(compose(expr, {X: negate(X)}), multiply(sp.Integer(sign), expr))
+
+
 def parity(expr: sp.Expr, pieces: Sequence[Piece]) -> str | None:
     """Even, odd or None: phi(-x) = phi(x) or -phi(x), for phi as a whole or for mirrored pieces."""
     for name, sign in (("even", 1), ("odd", -1)):
-        if _expanded(expr.subs(X, -X) - sign * expr) == 0:
+        if _sum_with_mirror(expr, -sign) == 0:
             return name
         mirrored = zip(pieces, reversed(pieces), strict=True)
         if _mirrored(pieces) and all(vanishes(a.expr.subs(X, -X) - sign * b.expr) for a, b in mirrored):
@@ -73,7 +84,7 @@ def parity(expr: sp.Expr, pieces: Sequence[Piece]) -> str | None:
 
 def is_odd_up_to_constant(expr: sp.Expr, pieces: Sequence[Piece]) -> bool:
     """Whether phi - c is odd for some constant c, as for the sigmoid: phi(x) + phi(-x) = 2 c."""
-    if not _expanded(expr.subs(X, -X) + expr).has(X):
+    if not _sum_with_mirror(expr, 1).has(X):
         return True
     if not _mirrored(pieces):
         return False

@@ -335,3 +335,12 @@ def test_sympy_floats_keep_their_digits() -> None:
 def test_symmetry_of_a_nested_expression_is_decided_quickly() -> None:
     """Expanding it would take minutes; being even is seen on the expression as it is."""
     assert activation("squared_relu(gaussian(gelu_tanh(gelu_tanh(cos(x)))))").parity == "even"
+
+
+def test_symmetry_does_not_ask_sympy_about_nested_switches() -> None:
+    """SymPy recursed without end on evaluating Max at -x."""
+    text = "max(abs(min(x - x, 0.5))**1.5, 3*log_cosh(x), hard_shrink(sinh(softsign(expm1(Phi(log_sigmoid(x)))))), 1)"
+    act = activation(text)
+    assert act.parity in {None, "even"}
+    assert activation("max(x*tanh(x) - 1, 0)").parity == "even"
+    assert activation("abs(x)*sin(x)").parity == "odd"
