@@ -225,7 +225,9 @@ def test_idx_files_that_are_refused(tmp_path, content, says):
         read_idx(path, 1)
 
 
-@pytest.mark.parametrize("content", [gzip.compress(idx(np.zeros(99)), mtime=0)[:-9], b"no gzip", b"\x1f\x8b\x08" + bytes(20)])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(idx(np.zeros(99)), mtime=0)[:-9], b"no gzip", b"\x1f\x8b\x08" + bytes(20)]
+)
 def test_damaged_gzip(tmp_path, content):
     path = tmp_path / "labels.gz"
     path.write_bytes(content)
