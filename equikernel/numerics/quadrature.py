@@ -139,11 +139,12 @@ class Rule:
         return UNIT_ROUNDOFF if self._arithmetic is None else 10.0**-self.digits
 
     def tail(self, tau: Any) -> float:
-        """The weight times phi^2 where the weight is cut off, from the growth of phi: what truncation may cost."""
+        """The weight times (1 + xi^2) phi^2 where it is cut off, from the growth of phi: what truncation may cost."""
         reach = _reach(self.activation, 2.0 ** math.ceil(math.log2(tau)), self.digits)
         growth = self.activation.growth
         log_phi = growth.rate * reach + growth.degree * math.log1p(reach)
-        return math.exp(max(min(2.0 * log_phi - 0.5 * (reach / float(tau)) ** 2, 700.0), -700.0))
+        square = (reach / float(tau)) ** 2
+        return math.exp(max(min(2.0 * log_phi + math.log1p(square) - 0.5 * square, 700.0), -700.0))
 
     def remember_level(self, tau: Any, level: int) -> None:
         """Note the level at which the moments at ``tau`` converged."""
