@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 import mpmath
-from flint import arb
 
 from equikernel.errors import (
     AccuracyError,
@@ -22,6 +21,8 @@ from equikernel.errors import (
 from equikernel.numerics.balls.context import bits_of_digits, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.certificates.certificate import Certificate, certify
+from equikernel.numerics.certificates.coefficients import COEFFICIENTS
+from equikernel.numerics.certificates.decimals import agrees, digits_answered_for
 from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, defect, polish, scan_fixed_points
 from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moments, format_number, require_derivative, small_number
 from equikernel.numerics.moments import gaussian_moments
@@ -40,22 +41,7 @@ MAX_DIGITS = 1000
 _CONTRADICTED = 1e-9  # relative defect of a float64 fixed point that rounding does not explain
 _STEPS = 30
 _SMALL = 1e-13
-_SURE_DIGITS = 12  # of a float64 solution
 CHECK_DIGITS = 32  # working digits of the residual of a float64 solution
-COEFFICIENTS = (
-    "tau",
-    "q",
-    "gamma2",
-    "lambda1",
-    "alpha1",
-    "alpha2",
-    "alpha3",
-    "alpha4",
-    "beta1",
-    "beta2",
-    "beta3",
-    "kappa2",
-)
 _LATEX = {
     "tau": r"\tau_*",
     "q": r"\tau_*^2",
@@ -196,14 +182,13 @@ def _require_agreement(solution: Solution) -> None:
             f"proves, q = {certificate.points[certificate.selected].q.str(15, radius=False)}; trust the certificate "
             "(certify), and report this"
         )
-    digits = min(solution.digits, _SURE_DIGITS) if solution.digits <= FLOAT64_DIGITS else solution.digits - 1
+    digits = digits_answered_for(solution.digits)
     with precision(bits_of_digits(solution.digits) + 64):
         for name, ball in certificate.enclosures.items():
             value = getattr(solution, name)
             if value is None:
                 continue
-            difference = mpf_ball(mpmath.mpf(value) if isinstance(value, float) else value) - ball
-            if not difference.abs_lower() <= ball.abs_upper() / arb(10) ** digits:
+            if not agrees(mpf_ball(mpmath.mpf(value) if isinstance(value, float) else value), ball, digits):
                 raise AccuracyError(
                     f"the solver found {name} = {float(value):.15g} for {solution.deq.activation.name}, the "
                     f"certificate proves {ball.str(15, radius=False)} at the smallest stable fixed point; "

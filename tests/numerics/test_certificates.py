@@ -21,7 +21,7 @@ from equikernel.numerics.certificates.bounds import asymptotics, best_bound, bou
 from equikernel.numerics.certificates.budget import Budget
 from equikernel.numerics.certificates.certificate import certify
 from equikernel.numerics.certificates.check import check_certificate
-from equikernel.numerics.certificates.coefficients import NAMES
+from equikernel.numerics.certificates.coefficients import COEFFICIENTS
 from equikernel.numerics.certificates.decimals import ball_ends, from_record, is_recordable, to_record
 from equikernel.numerics.certificates.equation import Equation
 from equikernel.numerics.certificates.localise import FALLING, RISING, Box, runs_of
@@ -332,7 +332,7 @@ def test_what_there_is_no_time_for_is_refused_and_the_count_kept() -> None:
     assert found.count.number == 1
     assert found.enclosures == {}
     assert found.coefficients is not None
-    assert set(found.coefficients.refused) == set(NAMES)
+    assert set(found.coefficients.refused) == set(COEFFICIENTS)
     assert all("ran out" in reason for reason in found.coefficients.refused.values())
     assert check_certificate(found.to_dict()).passed
 

@@ -133,3 +133,16 @@ def test_what_is_not_proved_anywhere_names_no_number() -> None:
     end = 499.5 / (500**0.75 * (moments[1] - moments[0] ** 2))
     limit = float(transitions["existence"].statement.rsplit(maxsplit=1)[-1])
     assert end * (1 - 1e-6) < limit <= end
+
+
+@pytest.mark.parametrize("text", ["where(gelu(x) < 1, gelu(x), 1)", "abs(x)**0.25"])
+def test_chaos_is_not_claimed_where_a_jump_is_not_proved(text: str) -> None:
+    # the first is continuous (v is finite), the second has no jump (v is infinite): neither is proved to be reached
+    assert phase_diagram(text).transitions["chaos"].verdict == "undecided"
+
+
+@pytest.mark.parametrize("text", ["x/abs(x)", "where(x < 1, x, 2*x)"])
+def test_chaos_is_reached_at_once_where_phi_jumps(text: str) -> None:
+    chaos = phase_diagram(text).transitions["chaos"]
+    assert chaos.verdict == "reached"
+    assert chaos.sigma_a2 == 0

@@ -14,15 +14,14 @@ from flint import arb
 from equikernel.errors import InputError, ParseError
 from equikernel.numerics.balls.context import bits_of_digits, exact, precision
 from equikernel.numerics.certificates.claims import require
-from equikernel.numerics.certificates.coefficients import NAMES
-from equikernel.numerics.certificates.decimals import decimal
+from equikernel.numerics.certificates.coefficients import COEFFICIENTS
+from equikernel.numerics.certificates.decimals import agrees, decimal, digits_answered_for
 from equikernel.numerics.certificates.record import Record
 from equikernel.numerics.certificates.refine import Zero
 from equikernel.theory.activation import activation
 
 __all__ = ["confirm_beside"]
 
-_FLOAT64_DIGITS, _SURE_DIGITS = 15, 12  # of a float64 solution so many are compared: rounding may cost the others
 _POINT_DIGITS = 6  # of the other fixed points, which are not refined
 _SPARE_BITS = 64
 _PROBLEM = ("sigma_a2", "sigma_b2", "tau0")
@@ -43,8 +42,8 @@ def confirm_beside(solution: dict[str, Any], record: Record, zeros: list[Zero]) 
         RejectedError: a number is outside its enclosure, or has none.
     """
     _confirm_problem(solution, record)
-    digits = min(record.digits, _SURE_DIGITS) if record.digits <= _FLOAT64_DIGITS else record.digits - 1
-    given = [name for name in NAMES if solution.get(name) is not None]
+    digits = digits_answered_for(record.digits)
+    given = [name for name in COEFFICIENTS if solution.get(name) is not None]
     for name in given:
         number = f"{name} = {str(solution[name])[:40]} beside the certificate"
         require(name in record.enclosures, f"{number} has no enclosure")
@@ -56,7 +55,7 @@ def confirm_beside(solution: dict[str, Any], record: Record, zeros: list[Zero]) 
     require(isinstance(others, list), "other_fixed_points beside the certificate is not a list")
     for point in others:
         _confirm_point(point, record, zeros)
-    looked_at = {*NAMES, *_PROBLEM, "activation", "digits", "trained", "other_fixed_points"}
+    looked_at = {*COEFFICIENTS, *_PROBLEM, "activation", "digits", "trained", "other_fixed_points"}
     sentence = f"beside the certificate, to {digits} digits: {', '.join(given) or 'no coefficient'}"
     if others:
         sentence += f"; to {_POINT_DIGITS} digits: other fixed points, {len(others)}"
@@ -107,7 +106,6 @@ def _number(value: Any) -> Fraction | None:
 
 
 def _agrees(value: Fraction, ball: arb, digits: int) -> bool:
-    """Whether a number lies in a ball widened by a unit of its last digit."""
+    """Whether a number of a JSON agrees with a ball."""
     with precision(bits_of_digits(digits) + _SPARE_BITS):
-        allowed = ball.abs_upper() / arb(10) ** digits
-        return bool(abs(exact(value) - ball).lower() <= allowed)
+        return agrees(exact(value), ball, digits)

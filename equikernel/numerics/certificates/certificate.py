@@ -9,7 +9,7 @@ from typing import Any
 from flint import arb
 
 from equikernel.errors import EquikernelError, InputError, UncertifiedError
-from equikernel.numerics.balls.context import bits_of_digits, precision
+from equikernel.numerics.balls.context import bits_of_digits
 from equikernel.numerics.balls.functions import ball_function
 from equikernel.numerics.certificates.bounds import Bound, best_bound
 from equikernel.numerics.certificates.budget import Budget
@@ -28,7 +28,6 @@ __all__ = ["FORMAT", "SECONDS", "VERSION", "Certificate", "CertifiedPoint", "cer
 
 SECONDS = 40.0
 _GUARD_BITS = 20
-_STABILITY_BITS = 64
 _ATTEMPTS = 3
 
 
@@ -154,7 +153,7 @@ def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, s
     found: Coefficients | None = None
     for run in counted.located:
         zero, q = _located(equation, run, budget)
-        stable = None if zero is None else _stable(zero)
+        stable = None if zero is None else zero.stable
         if zero is not None and stable and selected is None:
             selected = len(points)
             q, found = _coefficients(equation, zero, digits, trained, budget)
@@ -171,13 +170,6 @@ def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, s
         selected,
         found,
     )
-
-
-def _stable(zero: Zero) -> bool | None:
-    """Whether |T'(q)| < 1 on a ball of q; None when undecided."""
-    with precision(_STABILITY_BITS):
-        slope = 1 - zero.slope
-        return True if abs(slope) < 1 else False if abs(slope) > 1 else None
 
 
 def _located(equation: Equation, run: Run, budget: Budget) -> tuple[Zero | None, arb]:

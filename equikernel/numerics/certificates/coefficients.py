@@ -20,7 +20,7 @@ from equikernel.theory.equations import (
 )
 
 __all__ = [
-    "NAMES",
+    "COEFFICIENTS",
     "STABILITY",
     "UNENCLOSED",
     "Coefficients",
@@ -30,7 +30,7 @@ __all__ = [
     "unenclosed",
 ]
 
-NAMES = (
+COEFFICIENTS = (
     *("tau", "q", "gamma2", "lambda1", "alpha1", "alpha2", "alpha3", "alpha4"),
     *("beta1", "beta2", "beta3", "kappa2"),
 )
@@ -91,7 +91,7 @@ class Coefficients:
 
 def unenclosed(reason: str) -> Coefficients:
     """No coefficient at all, for want of digits or time."""
-    return Coefficients({}, dict.fromkeys(NAMES, f"{UNENCLOSED}{reason}"), {}, None)
+    return Coefficients({}, dict.fromkeys(COEFFICIENTS, f"{UNENCLOSED}{reason}"), {}, None)
 
 
 def coefficients_at(equation: Equation, q: arb, bits: int, trained: str, engine: str = "auto") -> Coefficients:

@@ -11,10 +11,21 @@ from flint import arb
 
 from equikernel.errors import InputError
 from equikernel.numerics.balls.context import exact
+from equikernel.numerics.moment_values import FLOAT64_DIGITS
 
-__all__ = ["ball_ends", "decimal", "from_record", "is_recordable", "missing_bits", "to_record"]
+__all__ = [
+    "agrees",
+    "ball_ends",
+    "decimal",
+    "digits_answered_for",
+    "from_record",
+    "is_recordable",
+    "missing_bits",
+    "to_record",
+]
 
 _SPARE_DIGITS = 3  # digits of the midpoint beyond the radius
+_SURE_DIGITS = 12  # of a float64 solution: rounding may cost the others
 _MAX_TEXT = 4000
 _HUGE, _TINY = arb((1, 20_000)), arb((1, -20_000))
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
@@ -75,6 +86,16 @@ def missing_bits(ball: arb, digits: int) -> int:
     wanted = exact(Fraction(1, 10**digits)) / 2
     ratio = ball.rad() / (arb(1) if ball.contains(0) else ball.abs_lower()) / wanted
     return max(0, int(ratio.log().upper().ceil().fmpz()) * 3 // 2) if ratio > 1 else 0
+
+
+def digits_answered_for(digits: int) -> int:
+    """How many digits of a solution, which are not proved, must agree with a certificate of so many."""
+    return min(digits, _SURE_DIGITS) if digits <= FLOAT64_DIGITS else digits - 1
+
+
+def agrees(value: arb, ball: arb, digits: int) -> bool:
+    """Whether a number lies in a ball widened by a unit of its last digit, at the current precision."""
+    return bool(abs(value - ball).lower() <= ball.abs_upper() / arb(10) ** digits)
 
 
 def decimal(text: Any) -> Fraction | None:

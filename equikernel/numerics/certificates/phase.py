@@ -19,9 +19,11 @@ from flint import arb
 from equikernel.errors import InputError, UncertifiedError
 from equikernel.numerics.balls.context import constant, exact, precision
 from equikernel.numerics.balls.functions import BallFunction, ball_function
-from equikernel.numerics.balls.joins import is_continuous
+from equikernel.numerics.balls.joins import joins
+from equikernel.numerics.balls.problem import has_finite_v
 from equikernel.numerics.certificates.bounds import Asymptotics, asymptotics
 from equikernel.numerics.certificates.branch import Branch, FirstZero, Transition, first_zero, shown_above, shown_below
+from equikernel.numerics.certificates.coefficients import meaning_of
 from equikernel.numerics.certificates.shape import monotone_shape
 from equikernel.numerics.certificates.supremum import supremum
 from equikernel.theory.activation import Activation, activation
@@ -152,10 +154,12 @@ class _Walk:
         return self._transition("sigma_a2*h", found)
 
     def chaos(self, norm: Transition) -> Transition:
-        if not is_continuous(self.function) or not self.function.activation.has_square_integrable_derivative:
+        if any(join.jump in (1, -1) for join in joins(self.function)):
             return Transition(
                 arb(0), None, "reached", "E[phi'^2] is not finite (phi jumps): the NTK diverges for every sigma_a2 > 0"
             )
+        if not has_finite_v(self.function):
+            return Transition(None, None, "undecided", meaning_of("chaos", None, finite=False))
         end = self.end
         if norm.q is not None:
             end = float(norm.q.upper() if self.branch.direction > 0 else norm.q.lower())

@@ -13,7 +13,7 @@ from equikernel.numerics.balls.context import exact, precision
 from equikernel.numerics.certificates.budget import Budget
 from equikernel.numerics.certificates.claims import RejectedError, require, require_sentence
 from equikernel.numerics.certificates.coefficients import (
-    NAMES,
+    COEFFICIENTS,
     STABILITY,
     UNENCLOSED,
     Coefficients,
@@ -64,11 +64,11 @@ def confirm_points(record: Record, runs: tuple[Run, ...], engine: str, budget: B
             trivial = q.is_exact() and equation.sigma_a2 == 0 and bool(q == exact(equation.b))
             changes = signs in ([-1, 1], [1, -1])
             require(changes or trivial, f"{name}: no change of sign of q - T(q) over its ball")
-            slope = arb(0, arb.pos_inf())
+            zero = Zero(q, arb(0, arb.pos_inf()))
             if stable is not None:
-                slope = _slope_that_is(record, q, stable, engine)
-                require(_is_stable(slope) is stable, f"{name}: its stability was not confirmed")
-        zeros.append(Zero(q, slope))
+                zero = _zero_that_is(record, q, stable, engine)
+                require(zero.stable is stable, f"{name}: its stability was not confirmed")
+        zeros.append(zero)
     first_stable = next((index for index, (_, stable) in enumerate(points) if stable), None)
     require(record.selected == first_stable, "the coefficients do not belong to the smallest stable fixed point")
     return zeros
@@ -82,10 +82,10 @@ def confirm_coefficients(record: Record, zero: Zero, engine: str) -> None:
         UncertifiedError: the coefficients could not be enclosed again.
     """
     told = {*record.enclosures, *record.refused}
-    for name in NAMES:
+    for name in COEFFICIENTS:
         require(name in told, f"the certificate says nothing about {name}")
     for name in sorted(told):
-        require(name in NAMES, f"there is no coefficient {name[:20]!r}")
+        require(name in COEFFICIENTS, f"there is no coefficient {name[:20]!r}")
         require(not (name in record.enclosures and name in record.refused), f"{name} is both enclosed and refused")
     if not record.enclosures and not record.stability:
         _confirm_refused(record, {})
@@ -139,17 +139,11 @@ def _again(record: Record, zero: Zero, engine: str) -> Coefficients:
     return _with_engine(compute, engine)
 
 
-def _slope_that_is(record: Record, q: arb, stable: bool, engine: str) -> arb:
-    """F' on a ball, from the engine or, where that does not prove what is claimed, from any."""
+def _zero_that_is(record: Record, q: arb, stable: bool, engine: str) -> Zero:
+    """A zero with F' on its ball from the engine or, where that does not prove what is claimed, from any."""
     compute = partial(record.equation.slope_over, q, _SLOPE_BITS)
-    slope = _with_engine(compute, engine)
-    return slope if _is_stable(slope) is stable else compute("auto")
-
-
-def _is_stable(slope: arb) -> bool | None:
-    """Whether |T'| < 1 where F' lies in a ball; None when undecided."""
-    size = abs(1 - slope)
-    return True if size < 1 else False if size > 1 else None
+    zero = Zero(q, _with_engine(compute, engine))
+    return zero if zero.stable is stable else Zero(q, compute("auto"))
 
 
 def _sign(record: Record, q: arb, bits: int, engine: str) -> int:

@@ -42,6 +42,12 @@ class Zero:
     q: arb
     slope: arb
 
+    @property
+    def stable(self) -> bool | None:
+        """Whether |T'| = |1 - F'| < 1 on all of the ball; None when undecided."""
+        size = abs(1 - self.slope)
+        return True if size < 1 else False if size > 1 else None
+
 
 def isolate_zero(equation: Equation, lower: float, upper: float, rising: bool) -> Zero:
     """The only zero of F in [lower, upper], to about 20 digits.
