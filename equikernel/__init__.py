@@ -17,6 +17,7 @@ _HOMES = {
     "EquikernelError": "equikernel.errors",
     "ExplicitNetwork": "equikernel.theory.models",
     "activation": "equikernel.theory.activation",
+    "callable_activation": "equikernel.numerics.callables",
     "certify": "equikernel.numerics.certificates.certificate",
     "check_certificate": "equikernel.numerics.certificates.check",
     "closed_form_moments": "equikernel.theory.closed_forms",
@@ -49,6 +50,7 @@ __all__ = [
     "EquikernelError",
     "ExplicitNetwork",
     "activation",
+    "callable_activation",
     "certify",
     "check_certificate",
     "closed_form_moments",
@@ -77,6 +79,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from equikernel.errors import EquikernelError
+    from equikernel.numerics.callables import callable_activation
     from equikernel.numerics.certificates.certificate import certify
     from equikernel.numerics.certificates.check import check_certificate
     from equikernel.numerics.certificates.phase import phase_diagram

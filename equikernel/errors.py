@@ -14,6 +14,7 @@ __all__ = [
     "DataError",
     "EquikernelError",
     "InputError",
+    "MemoryLimitError",
     "NoClosedFormError",
     "NoDesignError",
     "NoFixedPointError",
@@ -46,6 +47,10 @@ class ActivationError(InputError):
 
 class DataError(InputError):
     """Data that cannot be used: NaN, wrong shape, unreadable or corrupt file."""
+
+
+class MemoryLimitError(InputError, MemoryError):
+    """What was asked for does not fit into memory; refused before anything was allocated."""
 
 
 class SolutionError(EquikernelError, ArithmeticError):

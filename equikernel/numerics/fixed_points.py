@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-from equikernel.errors import AccuracyError, ConvergenceError, UncertifiedError
+from equikernel.errors import AccuracyError, ConvergenceError, NoFixedPointError, UncertifiedError, UnstableError
 from equikernel.numerics.balls.context import bits_of_digits, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.certificates.equation import Equation
@@ -22,13 +23,23 @@ from equikernel.theory.equations import fixed_point_map, fixed_point_slope
 from equikernel.theory.models import DEQ
 from equikernel.theory.multiprecision import mp_arithmetic
 
-__all__ = ["FixedPoint", "FixedPointScan", "defect", "polish", "scan_fixed_points"]
+__all__ = [
+    "FixedPoint",
+    "FixedPointScan",
+    "defect",
+    "polish",
+    "rounded_root",
+    "scan_fixed_points",
+    "selected_fixed_point",
+]
 
 _RATIO = 1.25  # neighbouring grid points of the scan, as variances
 _SPAN = 1e8  # the scan ends at this multiple of sigma_b2 tau0^2, or of 1
 _WIDE, _BOUND_LEVEL = 1024.0, 7  # nodes over which the suprema of phi and phi' are taken
 _SAFETY = 1.05
 _TANGENT = 1e-11  # |q - T(q)|/q at an extremum below which a double root cannot be excluded in float64
+_STEPS = 30
+_SMALL = 1e-13
 
 
 @dataclass(frozen=True)
@@ -139,12 +150,14 @@ def scan_fixed_points(deq: DEQ, tau0: float) -> FixedPointScan:
 
 def _upper_bound(activation: Activation, sigma_a2: float, bias: float) -> float:
     """A number above every fixed point if phi is bounded or its Lipschitz constant small; else _SPAN * max(bias, 1)."""
-    nodes = rule(activation).nodes(_WIDE, _BOUND_LEVEL)
     bounds = [_SPAN * max(bias, 1.0)]
     growth = activation.growth
-    if growth.rate == 0.0 and growth.degree < 0.01:
+    if growth.rate > 0.0 or growth.degree >= 1.01:
+        return _SAFETY * bounds[0]
+    nodes = rule(activation).nodes(_WIDE, _BOUND_LEVEL)
+    if growth.degree < 0.01:
         bounds.append(bias + sigma_a2 * float(np.max(nodes.phi**2)))
-    if growth.rate == 0.0 and growth.degree < 1.01 and activation.has_square_integrable_derivative:
+    if activation.has_square_integrable_derivative:
         contraction = _SAFETY * sigma_a2 * float(np.max(nodes.slope**2))
         if contraction < 1.0:
             bounds.append(bias / (1.0 - contraction))
@@ -172,6 +185,57 @@ def _solve(equation: _Equation, low: float, high: float, f_low: float) -> FixedP
             break
         q = candidate
     return FixedPoint(q, 1.0 - equation.slope(q))
+
+
+def selected_fixed_point(deq: DEQ, scan: FixedPointScan) -> FixedPoint:
+    """The smallest stable fixed point of a scan.
+
+    Raises:
+        UnstableError: there are fixed points, and none is stable.
+        NoFixedPointError: there is none.
+    """
+    selected = scan.selected
+    if selected is not None:
+        return selected
+    name, a2 = deq.activation.name, float(deq.sigma_a2)
+    if scan.points:
+        found = ", ".join(f"q = {p.q:.6g} with sigma_a2*h = {p.slope:.4g}" for p in scan.points)
+        raise UnstableError(
+            f"every fixed point of {name} at sigma_a2 = {a2:g} is unstable ({found}; stable needs |sigma_a2*h| < 1); "
+            "reduce sigma_a2"
+        )
+    touching = "".join(f"; q - T(q) touches zero near q = {q:.6g} (a double root, undecided)" for q in scan.tangent)
+    raise NoFixedPointError(
+        f"no fixed point: no solution of T(q) = q was found for {name} with sigma_a2 = {a2:g} "
+        f"on [{scan.lower:.4g}, {scan.upper:.4g}]{touching}; reduce sigma_a2, or sigma_b2*tau0^2"
+    )
+
+
+def rounded_root(name: str, start: float, defect_at: Callable[[float], tuple[Any, Any]]) -> tuple[float, Any]:
+    """The fixed point as a float, by Newton's iteration from ``start``, and the defect there.
+
+    Args:
+        name: the activation's, for the error.
+        start: a variance close to the fixed point.
+        defect_at: q -> (q - T(q), 1 - sigma_a2 h).
+
+    Raises:
+        ConvergenceError: the defect does not become small: a nearly double root.
+    """
+    q = start
+    for _ in range(_STEPS):
+        value, slope = defect_at(q)
+        nearer = float(q - value / slope)
+        if not abs(nearer - q) > 2.0**-52 * q:
+            break
+        q = nearer
+    value, _ = defect_at(q)
+    if not abs(value) <= _SMALL * q:
+        raise ConvergenceError(
+            f"Newton's iteration for tau of {name} did not settle (|q - T(q)|/q = {float(abs(value) / q):.2g}): the "
+            "fixed point is nearly double; change sigma_a2 slightly, or ask for a certificate"
+        )
+    return q, value
 
 
 @lru_cache(maxsize=64)

@@ -50,6 +50,7 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
     by a rough enclosure once for every octave of tau (the provenance says when it could not be); where
     cancellation would cost more (small tau, moments that nearly vanish), and above 15 digits, by ball enclosures or
     closed forms; where there are neither, by the same quadrature in mpmath. The provenance of each moment says which.
+    A plain Python function has its float64 quadrature and error bounds, and nothing else.
     Moments that vanish by symmetry, or whose closed form does, are exactly zero. A moment that is zero for no reason
     the program knows keeps its absolute error bound instead of a relative one.
 
@@ -59,7 +60,7 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
         digits: significant digits of the result.
 
     Raises:
-        InputError: tau is not positive and finite.
+        InputError: tau is not positive and finite; more than 15 digits of a plain Python function.
         AccuracyError: the quadrature did not converge, or the moments overflow.
     """
     if not (math.isfinite(float(tau)) and float(tau) > 0):
@@ -67,6 +68,8 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
     if digits > FLOAT64_DIGITS:
         return _many_digit_moments(activation, tau, digits)
     moments = float64_moments(activation, float(tau), 4e-15)
+    if not activation.has_expression:
+        return _annotated(moments, "of a Python function: not confirmed by an enclosure")
     verdict = _verdict(activation, math.ceil(math.log2(float(tau))), moments)
     known = verdict in ("confirmed", "disproved")
     if _resolved(moments) and verdict != "disproved":

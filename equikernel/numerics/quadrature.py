@@ -8,6 +8,7 @@ step until two agree; the difference bounds the error of the coarser one and is 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -17,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.errors import AccuracyError
-from equikernel.numerics.arithmetic import UNIT_ROUNDOFF, bounded_float64
-from equikernel.theory.activation import Activation
+from equikernel.numerics.arithmetic import UNIT_ROUNDOFF
+from equikernel.theory.activation import Activation, BoundedFunction
 from equikernel.theory.multiprecision import MpArithmetic, mp_arithmetic
 from equikernel.theory.program import Program
 from equikernel.theory.roots import Breakpoint
@@ -167,19 +168,16 @@ class Rule:
         reach = _reach(self.activation, tau, self.digits)
         scale = self._number(min(1.0, tau))
         parts = []
-        for k, piece in enumerate(self.activation.pieces):
-            if (piece.lower is not None and float(piece.lower) >= reach) or (
-                piece.upper is not None and float(piece.upper) <= -reach
-            ):
+        ends = (None, *self.activation.breakpoints, None)
+        for k, (left, right) in enumerate(itertools.pairwise(ends)):
+            if (left is not None and float(left) >= reach) or (right is not None and float(right) <= -reach):
                 continue
-            lower, upper = self._end(piece.lower, reach), self._end(piece.upper, reach)
+            lower, upper = self._end(left, reach), self._end(right, reach)
             y, dy = _map(self.math, lower, upper, scale, reach, self.digits, 2.0**-level, level > FIRST_LEVEL)
             # nodes that rounded onto an end carry less than one unit of the last digit
             inside = (abs(y) <= reach) & (True if lower is None else y > lower) & (True if upper is None else y < upper)
             y, dy = y[inside.astype(bool)], dy[inside.astype(bool)]
-            programs = (self.activation.program.programs[k], self.activation.derivative_program.programs[k])
-            weight = None if self._arithmetic is not None else np.exp(-0.5 * (y / tau) ** 2) * (1 + (y / tau) ** 2)
-            parts.append((y, dy, *(array for p in programs for array in self._run(p, y, weight, dy))))
+            parts.append((y, dy, *self._values(k, y, dy, tau)))
         return Nodes(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _number(self, value: float) -> Any:
@@ -191,27 +189,39 @@ class Rule:
             return None
         return float(end) if self._arithmetic is None else end.value(self._arithmetic)
 
-    def _run(
-        self, program: Program, y: ObjectArray, weight: ObjectArray | None, dy: ObjectArray
-    ) -> tuple[ObjectArray, ObjectArray]:
-        """Values and error bounds; in mpmath a few units of the last digit, cancellation being what digits are for.
+    def _values(self, k: int, y: ObjectArray, dy: ObjectArray, tau: float) -> list[ObjectArray]:
+        """Phi, its error bounds, phi' and its error bounds at points of the k-th piece."""
+        if self._arithmetic is None:
+            weight = np.exp(-0.5 * (y / tau) ** 2) * (1 + (y / tau) ** 2)
+            return [array for f in self.activation.float64_piece(k) for array in _bounded(f, y, weight, dy)]
+        programs = (self.activation.program.programs[k], self.activation.derivative_program.programs[k])
+        values = [_many_digits(program, self._arithmetic, y) for program in programs]
+        # a few units of the last digit: cancellation is what digits are for
+        return [array for value in values for array in (value, abs(value) * (_MP_ULPS * self.unit))]
 
-        In float64 a value whose error, weighted, is a few ulps of the root mean square over the piece is left as
-        it is: far out, a cancelled tail may cost more to repair than all the rest.
-        """
-        arithmetic = self._arithmetic
-        if arithmetic is None:
 
-            def needed(value: ObjectArray, error: ObjectArray) -> Any:
-                finite = np.where(np.isfinite(value), value, 0.0)
-                square = float(np.sum(weight * dy * finite**2))
-                return ~(weight * error <= _WORTH * math.sqrt(square / max(float(np.sum(weight * dy)), 1e-300)))
+def _many_digits(program: Program, arithmetic: MpArithmetic, y: ObjectArray) -> ObjectArray:
+    values = np.empty(y.shape, dtype=object)
+    for i, point in enumerate(y):
+        values[i] = program.run(arithmetic, point)
+    return values
 
-            return bounded_float64(program)(y, needed)
-        values = np.empty(y.shape, dtype=object)
-        for i, point in enumerate(y):
-            values[i] = program.run(arithmetic, point)
-        return values, abs(values) * (_MP_ULPS * self.unit)
+
+def _bounded(
+    function: BoundedFunction, y: ObjectArray, weight: ObjectArray, dy: ObjectArray
+) -> tuple[ObjectArray, ObjectArray]:
+    """Float64 values and error bounds.
+
+    A value whose error, weighted, is a few ulps of the root mean square over the piece is left as it is: far out, a
+    cancelled tail may cost more to repair than all the rest.
+    """
+
+    def needed(value: ObjectArray, error: ObjectArray) -> Any:
+        finite = np.where(np.isfinite(value), value, 0.0)
+        square = float(np.sum(weight * dy * finite**2))
+        return ~(weight * error <= _WORTH * math.sqrt(square / max(float(np.sum(weight * dy)), 1e-300)))
+
+    return function(y, needed)
 
 
 _RULES: dict[tuple[Activation, int | None, int], Rule] = {}
@@ -227,7 +237,9 @@ def rule(activation: Activation, digits: int | None = None) -> Rule:
 
 def not_converged(activation: Activation, tau: Any, digits: int) -> AccuracyError:
     """The error for a quadrature that ran out of levels."""
+    narrow = "rescale the activation so that its features have width about 1"
+    remedy = f"ask for fewer digits, or {narrow}" if activation.has_expression else f"declare its kinks, or {narrow}"
     return AccuracyError(
         f"the Gaussian moments of {activation.name} at tau = {mpmath.nstr(mpmath.mpf(tau), 6)} did not converge to "
-        f"{digits} digits; ask for fewer digits, or rescale the activation so that its features have width about 1"
+        f"{digits} digits; {remedy}"
     )

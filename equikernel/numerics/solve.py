@@ -11,9 +11,7 @@ import mpmath
 
 from equikernel.errors import (
     AccuracyError,
-    ConvergenceError,
     InputError,
-    NoFixedPointError,
     SolutionError,
     UncertifiedError,
     UnstableError,
@@ -23,7 +21,15 @@ from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.certificates.certificate import Certificate, certify
 from equikernel.numerics.certificates.coefficients import COEFFICIENTS
 from equikernel.numerics.certificates.decimals import agrees, digits_answered_for
-from equikernel.numerics.fixed_points import FixedPoint, FixedPointScan, defect, polish, scan_fixed_points
+from equikernel.numerics.fixed_points import (
+    FixedPoint,
+    FixedPointScan,
+    defect,
+    polish,
+    rounded_root,
+    scan_fixed_points,
+    selected_fixed_point,
+)
 from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moments, format_number, require_derivative, small_number
 from equikernel.numerics.moments import gaussian_moments
 from equikernel.theory.equations import (
@@ -39,8 +45,6 @@ __all__ = ["COEFFICIENTS", "Solution", "solve"]
 
 MAX_DIGITS = 1000
 _CONTRADICTED = 1e-9  # relative defect of a float64 fixed point that rounding does not explain
-_STEPS = 30
-_SMALL = 1e-13
 CHECK_DIGITS = 32  # working digits of the residual of a float64 solution
 _LATEX = {
     "tau": r"\tau_*",
@@ -202,11 +206,11 @@ def _solved(deq: DEQ, tau0: Fraction, digits: int, trained: str, _name: str) -> 
     partial: dict[str, Any] = {}
     try:
         scan = scan_fixed_points(deq, float(tau0))
-        selected = _select(deq, scan)
+        selected = selected_fixed_point(deq, scan)
         value, _ = defect(deq, tau0, selected.q, CHECK_DIGITS)
         if abs(value) > _CONTRADICTED * selected.q:
             scan = _certified_scan(deq, tau0)
-            selected = _select(deq, scan)
+            selected = selected_fixed_point(deq, scan)
         partial["other_fixed_points"] = tuple(p for p in scan.points if p is not selected)
         _compute(deq, tau0, digits, trained, selected, partial)
     except SolutionError as error:
@@ -234,54 +238,13 @@ def _certified_scan(deq: DEQ, tau0: Fraction) -> FixedPointScan:
     return FixedPointScan(tuple(map(FixedPoint, points, slopes)), (), lower, upper, certificate.bound.sign)
 
 
-def _select(deq: DEQ, scan: FixedPointScan) -> FixedPoint:
-    selected = scan.selected
-    if selected is not None:
-        return selected
-    name, a2 = deq.activation.name, float(deq.sigma_a2)
-    if scan.points:
-        found = ", ".join(f"q = {p.q:.6g} with sigma_a2*h = {p.slope:.4g}" for p in scan.points)
-        raise UnstableError(
-            f"every fixed point of {name} at sigma_a2 = {a2:g} is unstable ({found}; stable needs |sigma_a2*h| < 1); "
-            "reduce sigma_a2"
-        )
-    touching = "".join(f"; q - T(q) touches zero near q = {q:.6g} (a double root, undecided)" for q in scan.tangent)
-    raise NoFixedPointError(
-        f"no fixed point: no solution of T(q) = q was found for {name} with sigma_a2 = {a2:g} "
-        f"on [{scan.lower:.4g}, {scan.upper:.4g}]{touching}; reduce sigma_a2, or sigma_b2*tau0^2"
-    )
-
-
-def _rounded_root(deq: DEQ, tau0: Fraction, start: float) -> tuple[float, Any]:
-    """The fixed point as a float, by Newton's iteration with many digits, and the defect there.
-
-    Raises:
-        ConvergenceError: the defect does not become small: a nearly double root.
-    """
-    q = start
-    for _ in range(_STEPS):
-        value, slope = defect(deq, tau0, q, CHECK_DIGITS)
-        nearer = float(q - value / slope)
-        if not abs(nearer - q) > 2.0**-52 * q:
-            break
-        q = nearer
-    value, _ = defect(deq, tau0, q, CHECK_DIGITS)
-    if not abs(value) <= _SMALL * q:
-        raise ConvergenceError(
-            f"Newton's iteration for tau of {deq.activation.name} did not settle (|q - T(q)|/q = "
-            f"{float(abs(value) / q):.2g}): the fixed point is nearly double; change sigma_a2 slightly, or ask for a "
-            "certificate"
-        )
-    return q, value
-
-
 def _compute(deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPoint, result: dict[str, Any]) -> None:
     """Fill ``result`` with the fields of the Solution, in the order they become known."""
     q: Any
     number: Any
     if digits <= FLOAT64_DIGITS:
         number = float
-        q, value = _rounded_root(deq, tau0, point.q)
+        q, value = rounded_root(deq.activation.name, point.q, lambda q: defect(deq, tau0, q, CHECK_DIGITS))
         tau = q**0.5
     else:
         q = polish(deq, tau0, point.q, digits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ import mpmath
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
 
-from equikernel.arithmetics import ARITHMETICS
+from equikernel.arithmetics import ARITHMETICS, BOUNDED_FLOAT64
 from equikernel.errors import ActivationError, InputError
 from equikernel.theory.grammar import parse
 from equikernel.theory.multiprecision import mp_arithmetic
@@ -22,8 +22,17 @@ from equikernel.theory.registry import lookup, names
 from equikernel.theory.roots import Breakpoint, compiled
 from equikernel.theory.symmetry import is_odd_up_to_constant, parity
 
-__all__ = ["Activation", "Growth", "activation", "exact_expression", "registry_names"]
+__all__ = [
+    "Activation",
+    "BoundedFunction",
+    "Growth",
+    "activation",
+    "constant_activation",
+    "exact_expression",
+    "registry_names",
+]
 
+BoundedFunction = Callable[[Any, Any], tuple[Any, Any]]
 _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
 _JUMP_DIGITS = 400
 _STEEP_DIGITS = 900
@@ -35,6 +44,20 @@ class Growth:
 
     rate: float
     degree: float
+
+    @classmethod
+    def of(cls, sizes: Sequence[float], reach: float) -> Growth:
+        """Growth from log|phi| at three distances a decade apart, the last of which is ``reach``.
+
+        Raises:
+            ActivationError: log|phi| grows like x^2 or faster.
+        """
+        low, middle, high = (max(v, 0.0) for v in sizes)
+        if high > 300.0 and middle > 0.0 and high / middle > 10.0**1.95:
+            raise _too_fast()
+        if high - middle < 3.0 * (middle - low) + 1.0:  # polynomial: the logarithm gains degree * log 10 a decade
+            return cls(0.0, max((high - middle) / 2.302585, (middle - low) / 2.302585, 0.0))
+        return cls(max((high - middle) / (0.9 * reach), 0.0), 0.0)
 
 
 class _LatexPrinter(LatexPrinter):  # type: ignore[misc]  # SymPy's printers are untyped
@@ -70,10 +93,7 @@ class Activation:
         self.name = name or str(expr)
         self.pieces: tuple[Piece, ...] = smooth_pieces(expr)
         if len(self.pieces) == 1 and not self.pieces[0].expr.has(X):
-            raise ActivationError(
-                f"the activation {self.name} is the constant {self.pieces[0].expr}: its kernels vanish; "
-                "an activation must depend on x"
-            )
+            raise constant_activation(self.name, self.pieces[0].expr)
         for piece in self.pieces:
             check_domain(piece)
         self.growth = _growth(self.program)
@@ -87,9 +107,18 @@ class Activation:
     def __hash__(self) -> int:
         return hash(self.expr)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Made anew from the expression: caches do not travel between processes."""
+        return Activation, (self.expr, self.name)
+
     def __call__(self, x: Any) -> Any:
         """float64 values at ``x`` (scalar or array), relative error about 1e-13."""
         return self.function("numpy")(x)
+
+    @property
+    def has_expression(self) -> bool:
+        """Whether there is an expression to derive from: of a plain Python function there is none."""
+        return True
 
     @cached_property
     def breakpoints(self) -> tuple[Breakpoint, ...]:
@@ -176,6 +205,16 @@ class Activation:
     def derivative(self, arithmetic: str = "numpy", **options: Any) -> Callable[[Any], Any]:
         """Phi' as a function; at a kink, the mean of the one-sided derivatives."""
         return self._lower(self.derivative_program, arithmetic, options)
+
+    def float64_piece(self, k: int) -> tuple[BoundedFunction, BoundedFunction]:
+        """Phi and phi' on the k-th smooth piece in float64, with error bounds.
+
+        Both are functions of points inside the piece, shape (n,), and of ``needed``: None, or a function of (values,
+        errors) that says which values are worth repairing where float64 lost accuracy. They return values and errors.
+        """
+        module, factory = BOUNDED_FLOAT64
+        bounded = getattr(importlib.import_module(module), factory)
+        return bounded(self.program.programs[k]), bounded(self.derivative_program.programs[k])
 
     @lru_cache(maxsize=32)  # noqa: B019 - activations are few and live as long as the process
     def _cached(self, derivative: bool, arithmetic: str, options: tuple[tuple[str, Any], ...]) -> Callable[[Any], Any]:
@@ -264,13 +303,14 @@ def _growth(program: PiecewiseProgram) -> Growth:
                     ) from None
                 largest = max(largest, *sizes)
         logs.append(float(c.log(largest)) if largest > 0 else 0.0)
-    low, middle, high = (max(v, 0.0) for v in logs)
-    if high > 300.0 and middle > 0.0 and high / middle > 10.0**1.95:
-        raise _too_fast()
-    if high - middle < 3.0 * (middle - low) + 1.0:  # polynomial: the logarithm gains degree * log 10 a decade
-        return Growth(0.0, max((high - middle) / 2.302585, (middle - low) / 2.302585, 0.0))
-    rate = max((high - middle) / (9000.0 * widest), 0.0)
-    return Growth(rate, 0.0)
+    return Growth.of(logs, 1e4 * widest)
+
+
+def constant_activation(name: str, value: object) -> ActivationError:
+    """The error for an activation that does not depend on x."""
+    return ActivationError(
+        f"the activation {name} is the constant {value}: its kernels vanish; an activation must depend on x"
+    )
 
 
 def _too_fast() -> ActivationError:
@@ -306,6 +346,7 @@ def activation(spec: str | sp.Expr | Activation, name: str | None = None) -> Act
         return Activation(spec, name)
     raise InputError(
         f"an activation is a registry name, an expression string or a SymPy expression; got {type(spec).__name__}"
+        + (" (for a Python function, use callable_activation)" if callable(spec) else "")
     )
 
 

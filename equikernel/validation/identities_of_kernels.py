@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.numerics.dual import pair_duals
-from equikernel.numerics.hermite import hermite_rows
 from equikernel.numerics.kernels import explicit_kernels, implicit_kernels
+from equikernel.numerics.kernels.table import hermite_table
 from equikernel.numerics.montecarlo import dual_moments_mc
 from equikernel.theory.models import ExplicitNetwork
 from equikernel.validation.identities import EPS, Identity, Measured, Point, Subject, worst
@@ -117,7 +117,8 @@ def _hermite(subject: Subject, point: Point) -> Measured:
     q, centre = point["q"], _centre(subject)
     tau = math.sqrt(q)
     m = subject.moments(tau)
-    row = hermite_rows(subject.activation, centre, np.array([q]), _TERMS).coefficients[0]
+    row = hermite_table(subject.activation).rows(np.array([q]), _TERMS)[0]
+    row[0] -= centre
     size = math.sqrt(_second_moment(subject, q))
     expected = (float(m.mean.value) - centre, float(m.d1.value) * tau, float(m.d2.value) * q / math.sqrt(2.0))
     errors = (m.mean.error, m.d1.error * tau, m.d2.error * q)

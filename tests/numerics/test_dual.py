@@ -9,7 +9,8 @@ import pytest
 
 from equikernel.numerics.dual import pair_duals
 from equikernel.numerics.enclosed_moments import enclosed_moments
-from equikernel.numerics.hermite import hermite_rows, second_moment
+from equikernel.numerics.kernels.samples import scales_of
+from equikernel.numerics.kernels.table import HermiteTable, hermite_table
 from equikernel.theory.activation import activation
 
 RHOS = [0.0, 0.3, -0.7, 0.9, 0.9999, 1 - 1e-8, 1.0, -1.0, -(1 - 1e-12)]
@@ -66,25 +67,26 @@ def test_closed_forms(name, truth, rho, scales):
 def test_correlation_one_and_zero_are_one_dimensional(name):
     act = activation(name)
     q = np.array([0.7, 1.9])
-    exact = second_moment(act, 0.2, q)[0]
+    table = hermite_table(act)
+    exact = table.energies(q).second_moment(0.2)[0]
     for variance, value in zip(q, exact, strict=True):
         assert pair_duals(act, 0.2, variance, variance, 1.0)[0] == pytest.approx(value, rel=1e-14)
-    means = hermite_rows(act, 0.2, q, 2).coefficients[:, 0]
+    means = table.rows(q, 2)[:, 0] - 0.2
     assert pair_duals(act, 0.2, q[0], q[1], 0.0)[0] == pytest.approx(means[0] * means[1], rel=1e-13)
 
 
 def test_hermite_rows_of_exp():
     q = np.array([0.3, 1.0, 2.5])
-    rows = hermite_rows(activation("exp"), 0.0, q, 30)
+    rows = hermite_table(activation("exp")).rows(q, 30)
     k = np.arange(30)
     factorials = np.array([math.factorial(int(i)) for i in k], dtype=float)
     expected = np.exp(q / 2)[:, None] * q[:, None] ** (k / 2) / np.sqrt(factorials)
-    assert np.abs(rows.coefficients - expected).max() <= 3e-15 * np.exp(q.max())
+    assert np.abs(rows - expected).max() <= 3e-15 * np.exp(q.max())
 
 
 def test_hermite_rows_of_relu():
     # E[relu he_k] = he_(k-2)(0)/sqrt(2 pi) in the probabilists' normalisation, orthonormalised by sqrt(k!)
-    rows = hermite_rows(activation("relu"), 0.0, np.array([1.0]), 40).coefficients[0]
+    rows = hermite_table(activation("relu")).rows(np.array([1.0]), 40)[0]
     polynomials = [1.0, 0.0]
     for k in range(1, 40):
         polynomials.append(-k * polynomials[k - 1])
@@ -96,9 +98,9 @@ def test_hermite_rows_of_relu():
 @pytest.mark.parametrize(("name", "variance"), [("tanh", 9.0), ("tanh(5*x)", 1.0), ("softsign", 9.0)])
 def test_features_narrower_than_a_panel(name, variance):
     act = activation(name)
-    exact = hermite_rows(act, 0.0, np.array([variance]), 2)
+    exact = hermite_table(act).energies(np.array([variance]))
     value, slope = pair_duals(act, 0.0, variance, variance, 1.0)
-    assert value == pytest.approx(exact.second_moment[0], rel=2e-14)
+    assert value == pytest.approx(exact.second_moment(0.0)[0][0], rel=2e-14)
     assert slope == pytest.approx(exact.slope_energy[0], rel=2e-14)
 
 
@@ -107,34 +109,40 @@ def test_pieces_singular_at_their_ends(name):
     act = activation(name)
     assert act.has_algebraic_breakpoints
     q = np.array([0.7, 1.9])
-    for variance, value in zip(q, second_moment(act, 0.2, q)[0], strict=True):
+    table = hermite_table(act)
+    for variance, value in zip(q, table.energies(q).second_moment(0.2)[0], strict=True):
         assert pair_duals(act, 0.2, variance, variance, 1.0)[0] == pytest.approx(value, rel=1e-13)
-    means = hermite_rows(act, 0.2, q, 2).coefficients[:, 0]
+    means = table.rows(q, 2)[:, 0] - 0.2
     assert pair_duals(act, 0.2, q[0], q[1], 0.0)[0] == pytest.approx(means[0] * means[1], rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["tanh", "gelu", "cos", "mish"])
 def test_parseval(name):
     q = np.exp(np.linspace(-3, 0.5, 60))  # many scales: the rows are interpolated
-    rows = hermite_rows(activation(name), 0.1, q, 256)
-    assert np.abs((rows.coefficients**2).sum(axis=1) - rows.second_moment).max() <= 5e-15 * rows.second_moment.max()
-    weighted = (rows.coefficients**2 * np.arange(256)).sum(axis=1) / q
-    assert np.abs(weighted - rows.slope_energy).max() <= 1e-12 * rows.slope_energy.max()
+    table = hermite_table(activation(name))
+    rows, energies = table.rows(q, 256), table.energies(q)
+    energy = energies.second_moment(0.0)[0]
+    assert np.abs((rows**2).sum(axis=1) - energy).max() <= 1e-14 * energy.max()
+    weighted = (rows**2 * np.arange(256)).sum(axis=1) / q
+    assert np.abs(weighted - energies.slope_energy).max() <= 1e-12 * energies.slope_energy.max()
 
 
 def test_interpolated_rows_equal_direct_rows():
     act = activation("hard_tanh")
     q = np.exp(np.linspace(-1.0, 1.0, 400))
-    many = hermite_rows(act, 0.0, q, 200).coefficients[[3, 211, 397]]
-    few = hermite_rows(act, 0.0, q[[3, 211, 397]], 200).coefficients
-    assert np.abs(many - few).max() <= 5e-14
+    table = HermiteTable(act)
+    interpolated = table.rows(q, 200)[[3, 211, 397]]
+    for row, variance in zip(interpolated, q[[3, 211, 397]], strict=True):
+        direct = table._direct(math.ceil(math.log2(variance)), np.array([variance]), 200)[0, 3:]
+        assert np.abs(row - direct).max() <= 1e-14
 
 
 def test_zero_variance_leaves_only_the_constant():
-    rows = hermite_rows(activation("gelu"), 0.25, np.array([0.0, 1.0]), 8)
-    assert rows.coefficients[0].tolist() == [-0.25] + 7 * [0.0]
-    assert rows.second_moment[0] == 0.0625
-    assert rows.slope_energy[0] == pytest.approx(0.25)
+    scales = scales_of(hermite_table(activation("gelu")), np.array([0.0, 1.0]), 0.25)
+    assert scales.means[0] == -0.25
+    assert not scales.rows[0].any()
+    assert scales.second_moment[0] == 0.0625
+    assert scales.slope_energy[0] == pytest.approx(0.25)
 
 
 def test_a_high_power_is_integrated_far_enough():

@@ -1,13 +1,15 @@
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from equikernel.errors import InputError
-from equikernel.numerics.kernels import ImplicitKernels, implicit_kernels
+from equikernel.numerics.kernels import implicit_kernels
+from equikernel.numerics.kernels.table import HermiteTable
 from equikernel.numerics.moments import Moment
 from equikernel.theory.activation import Activation
 from equikernel.theory.models import DEQ
@@ -201,14 +203,14 @@ def test_a_wrong_dual_is_found_only_by_what_looks_at_it(monkeypatch):
 
 
 def test_a_wrong_hermite_row_is_found(monkeypatch):
-    right = identities_of_kernels.hermite_rows
+    right = HermiteTable.rows
 
-    def wrong(*arguments):
-        rows = right(*arguments)
-        rows.coefficients[:, 4] += 1e-9
+    def wrong(table, variances, terms):
+        rows = right(table, variances, terms)
+        rows[:, 4] += 1e-9
         return rows
 
-    monkeypatch.setattr(identities_of_kernels, "hermite_rows", wrong)
+    monkeypatch.setattr(HermiteTable, "rows", wrong)
     assert not check("Hermite").passed
 
 
@@ -217,9 +219,7 @@ def plant_kernel(monkeypatch, change):
 
     def wrong(X, deq, **options):
         k = right(X, deq, **options)
-        return ImplicitKernels(
-            change(k.ck), None if k.ntk is None else change(k.ntk), k.variances, k.tau, k.contraction, k.methods
-        )
+        return replace(k, ck=change(k.ck), ntk=None if k.ntk is None else change(k.ntk))
 
     monkeypatch.setattr(identities_of_kernels, "implicit_kernels", wrong)
 

@@ -1,0 +1,219 @@
+"""Exact kernels in blocks: what a network is, its samples, and every pair of two sets of samples.
+
+An ``Engine`` describes a network; ``prepare`` does what is linear in the number of samples, ``block`` every pair of two
+prepared sets. All that comes out is the same to the last bit for every number of threads: tiles are fixed, and each is
+the work of one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sympy as sp
+
+from equikernel.numerics.absolute import absolute_form
+from equikernel.numerics.centring import centring_scale
+from equikernel.numerics.kernels.diagonal import sample_variances
+from equikernel.numerics.kernels.samples import Scales, scales_of
+from equikernel.numerics.kernels.table import HermiteTable, hermite_table
+from equikernel.numerics.moments import gaussian_moments, require_derivative
+from equikernel.theory.activation import Activation
+from equikernel.theory.equations import ntk_entry
+from equikernel.theory.models import DEQ, ExplicitNetwork, require_trained
+
+__all__ = ["Engine", "Prepared"]
+
+FloatArray = npt.NDArray[np.float64]
+_LARGE_MEAN = 1e4  # mean^2/variance above which a constant is taken out of the activation
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Samples with all that is known of each of them alone.
+
+    Attributes:
+        X: data, (n, p).
+        norms: ||x_i||^2, (n,).
+        layers: the scales at the layer of a DEQ, or at every layer of an explicit network.
+        keys: numbers that agree for equal samples (and, if all activations are odd, for opposite ones), (n,).
+        signs: with which sample and key agree, (n,).
+        first: number of the first sample, for errors.
+    """
+
+    X: FloatArray
+    norms: FloatArray
+    layers: tuple[Scales, ...]
+    keys: npt.NDArray[np.uint64]
+    signs: FloatArray
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """An activation, less a large constant if it has one, and the constant that centres it."""
+
+    activation: Activation
+    centre: float
+
+    @property
+    def table(self) -> HermiteTable:
+        return hermite_table(self.activation)
+
+    @property
+    def bend(self) -> float:
+        """b^2 where phi = a x + b |x| + c, else 0."""
+        form = absolute_form(self.activation)
+        return form.b**2 if form else 0.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network whose kernels are wanted.
+
+    Attributes:
+        layers: one for a DEQ, L for an explicit network.
+        tau: the standard deviation at which the (first) layer is centred.
+        sigma_a2: hidden variance; None for an explicit network.
+        sigma_b2: input variance; 1 for an explicit network.
+        trained: "a", "aA" or "aAB"; of no meaning for an explicit network, all of whose layers are trained.
+        ck: whether the conjugate kernel is wanted.
+        ntk: whether the neural tangent kernel is wanted.
+    """
+
+    layers: tuple[_Layer, ...]
+    tau: float
+    sigma_a2: float | None
+    sigma_b2: float
+    trained: str = "aA"
+    ck: bool = True
+    ntk: bool = True
+    odd: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "odd", all(layer.activation.odd_up_to_constant for layer in self.layers))
+
+    @classmethod
+    def of_deq(cls, deq: DEQ, tau0: Any, *, trained: str = "aA", ck: bool = True, ntk: bool = True) -> Engine:
+        """The engine of a DEQ centred for data of mean squared norm tau0^2.
+
+        Raises:
+            InputError: bad arguments; an activation with jumps when the NTK needs E[phi'^2].
+            SolutionError: no stable fixed point at this tau0.
+        """
+        require_trained(trained)
+        if ntk and trained != "a":
+            require_derivative(deq.activation)
+        tau = centring_scale(deq, tau0)
+        layer = _centred(deq.activation, tau)
+        return cls((layer,), tau, float(deq.sigma_a2), float(deq.sigma_b2), trained, ck, ntk)
+
+    @classmethod
+    def of_explicit(cls, net: ExplicitNetwork, *, ck: bool = True, ntk: bool = True) -> Engine:
+        """The engine of an explicit network, every layer centred at its own input scale.
+
+        Raises:
+            InputError: a layer with jumps when the NTK is wanted.
+        """
+        layers: list[_Layer] = []
+        tau = net.tau0
+        for layer in net.layers:
+            if ntk:
+                require_derivative(layer.activation)
+            layers.append(_centred(layer.activation, tau))
+            tau = float(gaussian_moments(layers[-1].activation, tau).V.value) ** 0.5
+        return cls(tuple(layers), net.tau0, None, 1.0, "aA", ck, ntk)
+
+    @property
+    def name(self) -> str:
+        """The activations, for messages."""
+        return ", ".join(layer.activation.name for layer in self.layers)
+
+    @property
+    def needs_slope(self) -> bool:
+        """Whether the diagonal of E[phi'(u) phi'(v)] is wanted."""
+        return self.ntk and (self.sigma_a2 is None or self.trained != "a")
+
+    def prepare(self, X: FloatArray, first: int = 0) -> Prepared:
+        """All that is linear in the number of samples; the bits of a sample do not depend on the others' number.
+
+        Raises:
+            NoFixedPointError: a sample (named) for which no variance solves the diagonal equation.
+        """
+        norms = np.einsum("ij,ij->i", X, X)
+        if self.sigma_a2 is None:
+            layers = self._explicit_scales(norms)
+        else:
+            layer = self.layers[0]
+            q = sample_variances(
+                layer.table, layer.centre, self.sigma_a2, self.sigma_b2 * norms, self.tau * self.tau, first
+            )
+            layers = (scales_of(layer.table, q, layer.centre),)
+        keys, signs = _keys(X, odd=self.odd)
+        return Prepared(X, norms, layers, keys, signs, first)
+
+    def _explicit_scales(self, norms: FloatArray) -> tuple[Scales, ...]:
+        found: list[Scales] = []
+        q = norms
+        for layer in self.layers:
+            found.append(scales_of(layer.table, q, layer.centre))
+            q = found[-1].second_moment
+        return tuple(found)
+
+    def kernels(self, G: Sequence[Any], G_dot: Sequence[Any], s: Any) -> tuple[Any, Any]:
+        """(CK, NTK) from G and E[phi'(u) phi'(v)] of every layer and <x_i, x_j>: arrays of one shape, or numbers."""
+        if self.sigma_a2 is not None:
+            if not self.ntk:
+                return G[0], None
+            with np.errstate(invalid="ignore"):  # jumps, where only the readout is trained
+                return G[0], ntk_entry(G[0], G_dot[0], s, self.sigma_a2, self.sigma_b2, self.trained)
+        if not self.ntk:
+            return G[-1], None
+        theta = s
+        for value, slope in zip(G, G_dot, strict=True):
+            theta = value + theta * slope
+        return G[-1], theta
+
+    def diagonal(self, samples: Prepared) -> tuple[FloatArray, FloatArray | None]:
+        """The kernels of every sample with itself, (n,) each."""
+        G = [scales.second_moment for scales in samples.layers]
+        G_dot = [scales.slope_energy for scales in samples.layers]
+        ck, ntk = self.kernels(G, G_dot, samples.norms)
+        return ck, ntk
+
+    def rate(self, G_dot: Any) -> Any:
+        """sigma_a2 E[phi'(u) phi'(v)]: what must stay below 1; 0 for an explicit network."""
+        return 0.0 * G_dot if self.sigma_a2 is None else self.sigma_a2 * G_dot
+
+
+def _centred(activation: Activation, tau: float) -> _Layer:
+    """The layer, after taking out a constant that would drown the activation in float64.
+
+    Kernels do not depend on constants; of ``3 + 1e-6*x`` float64 values would keep ten digits.
+    """
+    m = gaussian_moments(activation, tau)
+    centre = float(m.mean.value)
+    if centre * centre <= _LARGE_MEAN * float(m.V.value) or not activation.has_expression:
+        return _Layer(activation, centre)
+    shifted = Activation(activation.expr - sp.Rational(repr(centre)), activation.name)
+    return _Layer(shifted, float(gaussian_moments(shifted, tau).mean.value))
+
+
+def _keys(X: FloatArray, *, odd: bool) -> tuple[npt.NDArray[np.uint64], FloatArray]:
+    """Equal samples have equal keys; for odd networks opposite ones too, with opposite signs."""
+    signs = np.ones(len(X))
+    if odd:
+        leading = X[np.arange(len(X)), (X != 0).argmax(axis=1)]
+        signs = np.where(leading < 0, -1.0, 1.0)
+    multipliers = np.random.default_rng(0).integers(0, 2**63, X.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    keys = np.empty(len(X), dtype=np.uint64)
+    step = max(1, 2**18 // X.shape[1])
+    for start in range(0, len(X), step):
+        rows = X[start : start + step] * signs[start : start + step, None] + 0.0  # -0 becomes 0
+        bits = rows.view(np.uint64)
+        bits ^= bits >> np.uint64(29)  # else the signs, being the highest bits, would cancel in an even number
+        keys[start : start + step] = (bits * multipliers).sum(axis=1, dtype=np.uint64)
+    return keys, signs
