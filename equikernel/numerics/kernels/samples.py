@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from equikernel.numerics.kernels.series import NEAR_TERMS
 from equikernel.numerics.kernels.table import HermiteTable
 
 __all__ = ["ALL", "EVEN", "ODD", "Packing", "Scales", "reach_of", "scales_of"]
@@ -21,7 +20,7 @@ SLOPE_TAIL = 1e-14  # of sqrt(v_i v_j): what it may lose in E[phi'(u) phi'(v)]
 _ROUGH = 1e-6  # for the first pass
 _ROUNDING = 4e-15  # an energy is a difference of sums with this relative rounding: less counts as nothing
 _DROPPED = 1e-16  # of the slope's energy: coefficients that a packing may leave out
-_ROW_TERMS = 3 + 2 * NEAR_TERMS
+_ROW_TERMS = 131  # k of a short series
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,11 @@ class Packing:
 
     power: int
     stride: int
+
+    @property
+    def terms(self) -> int:
+        """How many of them a short series has: 128, or 64 of every other k."""
+        return 128 // self.stride
 
     def first_left_out(self, terms: int) -> int:
         """The least k in the packing that ``terms`` of them do not cover."""
@@ -82,22 +86,22 @@ class Scales:
         return ALL
 
     def packed(self, packing: Packing) -> FloatArray:
-        """w, 1/w, A_0, C_1 and the packed C_k of every sample, (n, 4 + NEAR_TERMS)."""
-        result = np.empty((len(self.variances), 4 + NEAR_TERMS))
+        """w, 1/w, A_0, C_1 and the packed C_k of every sample, (n, 4 + packing.terms)."""
+        result = np.empty((len(self.variances), 4 + packing.terms))
         columns = (self.roots, self.inverse_roots, self.means, self.rows[:, 1])
         for k, column in enumerate(columns):
             result[:, k] = column
-        result[:, 4:] = self.rows[:, packing.power : packing.first_left_out(NEAR_TERMS) : packing.stride]
+        result[:, 4:] = self.rows[:, packing.power : packing.first_left_out(packing.terms) : packing.stride]
         return result
 
     def tails(self, packing: Packing) -> tuple[FloatArray, FloatArray]:
-        """What terms 0 .. NEAR_TERMS of the series leave of V and of v q, the largest share over the samples.
+        """What terms 0 .. packing.terms of the series leave of V and of v q, the largest share over the samples.
 
-        Two arrays (NEAR_TERMS + 1,); the second is zero when phi jumps: then the slope sets no limit.
+        Two arrays (packing.terms + 1,); the second is zero when phi jumps: then the slope sets no limit.
         """
         squares = self.rows[:, 1:] ** 2
         k = np.arange(1, _ROW_TERMS)
-        cuts = packing.power - 1 + packing.stride * np.arange(NEAR_TERMS + 1)
+        cuts = packing.power - 1 + packing.stride * np.arange(packing.terms + 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             total = self.variance * self.inverse_roots**2
             left = _left(np.cumsum(squares, axis=1)[:, cuts - 1], total)
@@ -160,7 +164,7 @@ def reach_of(rows: Scales, columns: Scales, packing: Packing) -> Reach:
     """
     pairs = zip(rows.tails(packing), columns.tails(packing), strict=True)
     left, slopes = (np.sqrt(a * b) for a, b in pairs)
-    cuts = np.array([packing.first_left_out(k) for k in range(NEAR_TERMS + 1)])
+    cuts = np.array([packing.first_left_out(k) for k in range(packing.terms + 1)])
     reach = np.minimum(_largest(left, TAIL, cuts), _largest(slopes, SLOPE_TAIL, cuts - 1))
     rough = np.minimum(_largest(left, _ROUGH, cuts), _largest(slopes, _ROUGH, cuts - 1))
     return Reach(np.maximum.accumulate(reach), np.maximum.accumulate(rough), TAIL)

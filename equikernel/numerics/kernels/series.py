@@ -20,14 +20,14 @@ import numpy.typing as npt
 
 from equikernel.numerics.kernels.strips import ARRAYS, WIDTH, D, E, P, R, S, X, absolute_value, series
 
-__all__ = ["NEAR_TERMS", "solve_tile", "starting_polynomials"]
+__all__ = ["solve_tile", "starting_polynomials"]
 
 FloatArray = npt.NDArray[np.float64]
 
-NEAR_TERMS = 64  # packed terms of the series in a tile
 _STEPS = 8  # full passes after which a pair is left to the careful methods
 _STEP = 1e-7  # a last step this small leaves nothing in F and 1e-13 in F'
 _FLAT = 1e-3  # the smallest 1 - sigma_a2 F' that a plain iteration is trusted with
+_QUARTER = WIDTH // 4
 _START = 6  # coefficients of a starting polynomial
 _NARROW, _FIT = 0.3, 24  # it is fitted at so many points of |r| < 0.3, and of |r| < 1
 _CLOSED = 24  # terms of a series that cost as much as the closed form
@@ -57,11 +57,14 @@ def _step(strip: Any, sigma_a2: float) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _largest(values: Any) -> float:
-    """Max |values|."""
-    largest = 0.0
-    for j in range(WIDTH):
-        largest = max(largest, abs(values[j]))
-    return largest
+    """The largest |value|, in four chains that do not wait for each other."""
+    a = b = c = d = 0.0
+    for j in range(_QUARTER):
+        a = max(a, abs(values[j]))
+        b = max(b, abs(values[_QUARTER + j]))
+        c = max(c, abs(values[2 * _QUARTER + j]))
+        d = max(d, abs(values[3 * _QUARTER + j]))
+    return max(a, b, c, d)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -74,16 +77,17 @@ def _terms(reach: Any, rho: float) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _set_aside(strip: Any, left: Any, limit: float) -> bool:
-    """Note and zero the pairs beyond the reach of the series; whether there was one."""
+def _set_aside(strip: Any, left: Any, limit: float) -> float:
+    """Note and zero the pairs beyond the reach of the series; the largest |r| of the others."""
     s, r = strip[S : S + WIDTH], strip[R : R + WIDTH]
-    found = False
+    largest = _largest(r)
+    if largest <= limit:
+        return largest
     for j in range(WIDTH):
         if abs(r[j]) > limit:
             left[j] = True
             s[j] = r[j] = 0.0
-            found = True
-    return found
+    return _largest(r)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
@@ -119,16 +123,16 @@ def _solve_strip(
     s, r, x = strip[S : S + WIDTH], strip[R : R + WIDTH], strip[X : X + WIDTH]
     if sigma_a2 == 0.0:
         r[:] = s
-        _set_aside(strip, left, limit)
-        return _evaluate(row, first, tile, firsts, strip, reach, _largest(r), form)
+        largest = _set_aside(strip, left, limit)
+        return _evaluate(row, first, tile, firsts, strip, reach, largest, form)
     _start(strip, starts[0 if _largest(s) <= starts[0, _START] else 1])
-    _set_aside(strip, left, limit)
-    _evaluate(row, first, tile, firsts, strip, rough, _largest(r), form)
+    largest = _set_aside(strip, left, limit)
+    _evaluate(row, first, tile, firsts, strip, rough, largest, form)
     _step(strip, sigma_a2)
     terms = 0
     for _ in range(_STEPS):
-        _set_aside(strip, left, limit)
-        terms = _evaluate(row, first, tile, firsts, strip, reach, min(1.0001 * _largest(r), limit), form)
+        largest = _set_aside(strip, left, limit)
+        terms = _evaluate(row, first, tile, firsts, strip, reach, min(1.0001 * largest, limit), form)
         _step(strip, sigma_a2)
         if _largest(x) <= _STEP and _largest(r) <= limit:
             return terms
@@ -166,26 +170,26 @@ def solve_tile(
     """
     count = products.shape[1]
     strip = np.zeros(ARRAYS * WIDTH)
-    s = strip[S : S + WIDTH]
+    s, value, slope = strip[S : S + WIDTH], strip[P : P + WIDTH], strip[D : D + WIDTH]
     mark = np.zeros(WIDTH, dtype=np.bool_)
+    scales, inverses, means, firsts = columns[0], columns[1], columns[2], columns[3]
     most, closed = 0, 0
     for i in range(products.shape[0]):
         begin = i + 1 if diagonal else 0
         w, inverse, mean, first = rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3]
         shift = sigma_a2 * mean
-        s[:] = 0.0
+        given, out, out_dot = products[i], G[i], G_dot[i]
+        s[:begin] = 0.0
         for j in range(begin, count):
-            s[j] = (sigma_b2 * products[i, j] + shift * columns[2, j]) * (inverse * columns[1, j])
+            s[j] = (sigma_b2 * given[j] + shift * means[j]) * (inverse * inverses[j])
         mark[:] = False
-        terms = _solve_strip(
-            rows[i, 4:], first, tile, columns[3], strip, mark, reach, rough, starts, limit, sigma_a2, form
-        )
+        terms = _solve_strip(rows[i, 4:], first, tile, firsts, strip, mark, reach, rough, starts, limit, sigma_a2, form)
         most = max(most, terms)
         closed += count - begin if terms < 0 else 0
         for j in range(begin, count):
-            G[i, j] = mean * columns[2, j] + w * columns[0, j] * strip[P + j]
-            G_dot[i, j] = strip[D + j]
-            left[i, j] = mark[j]
+            out[j] = mean * means[j] + w * scales[j] * value[j]
+        out_dot[begin:count] = slope[begin:count]
+        left[i, begin:count] = mark[begin:count]
     return most, closed
 
 

@@ -14,7 +14,7 @@ from equikernel.errors import ConvergenceError, EquikernelError
 from equikernel.numerics.kernels.careful import CAREFUL, LONG, UNSETTLED, Pairs, Solved
 from equikernel.numerics.kernels.leftover import solve_leftover
 from equikernel.numerics.kernels.problem import Problem, SharedLayer, Tile, not_a_contraction
-from equikernel.numerics.kernels.series import NEAR_TERMS, solve_tile
+from equikernel.numerics.kernels.series import solve_tile
 from equikernel.numerics.kernels.strips import WIDTH
 
 __all__ = ["Fault", "StopError", "TileReport", "TileWork"]
@@ -95,9 +95,10 @@ class TileWork:
     def _series(self, layer: SharedLayer, inputs: FloatArray, left: Mask) -> tuple[int, int]:
         """One layer; the terms used, and the number of pairs done in closed form."""
         tile = self.tile
-        G, G_dot = np.zeros(inputs.shape), np.zeros(inputs.shape)
-        marked = np.zeros(inputs.shape, dtype=bool)
-        wide = np.zeros((4 + NEAR_TERMS, WIDTH))
+        # below the diagonal nothing is written
+        empty = np.zeros if tile.diagonal else np.empty
+        G, G_dot, marked = empty(inputs.shape), empty(inputs.shape), empty(inputs.shape, dtype=bool)
+        wide = np.zeros((4 + layer.packing.terms, WIDTH))
         wide[:, : inputs.shape[1]] = layer.columns[tile.columns].T
         solve: Callable[..., tuple[int, int]] = solve_tile
         terms, closed = solve(
