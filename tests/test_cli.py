@@ -146,6 +146,32 @@ def test_kernel(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert "ntk" not in archive.files
 
 
+def test_kernel_streamed_to_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "folder"
+    common = ("kernel", "elu", "--data", "digits", "--n", "30", "--seed", "3")
+    streamed = (*common, "--out", str(out), "--stream", "--block", "16", "--json")
+    record = run_json(capsys, *streamed)
+    assert (record["n"], record["blocks"], record["resumed"]) == (30, 3, 0)
+    assert run_json(capsys, *streamed)["resumed"] == 3
+    run_json(capsys, *common, "--out", str(tmp_path / "k.npz"), "--threads", "1", "--json")
+    with np.load(tmp_path / "k.npz", allow_pickle=False) as archive:
+        for name in ("ck", "ntk"):
+            kernel = np.load(out / f"{name}.npy", allow_pickle=False)
+            assert np.abs(kernel - archive[name]).max() <= 4e-15 * kernel.max()
+        np.testing.assert_array_equal(np.load(out / "labels.npy", allow_pickle=False), archive["labels"])
+        assert float(archive["error_bound"]) <= 1e-14
+    assert json.loads((out / "kernels.json").read_text())["sha256"] == record["sha256"]
+
+
+def test_kernel_estimate(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("kernel", "tanh", "--data", "digits", "--n", "60", "--estimate", "--block", "16", "--which", "ck")
+    record = run_json(capsys, *arguments, "--json")
+    assert (record["n"], record["kernels"], record["blocks"]) == (60, ["ck"], 10)
+    assert record["disk_bytes"] >= 60 * 60 * 8
+    assert main(list(arguments)) == 0
+    assert "CK of 60 x 60 samples" in capsys.readouterr().out
+
+
 def test_kernel_of_an_activation_with_jumps_has_no_ntk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "k.npz"
     arguments = ("kernel", "sign", "--data", "digits", "--n", "5", "--out", str(out))
@@ -201,6 +227,9 @@ def test_kernel_of_an_activation_with_jumps_has_no_ntk(capsys: pytest.CaptureFix
         (2, ["kernel", "relu", "--data", "digits", "--n", "0", "--out", "k.npz"], "n = 0"),
         (2, ["kernel", "relu", "--data", "digits", "--out", "k.npy"], ".npz"),
         (2, ["kernel", "relu", "--data", "digits", "--which", "gram", "--out", "k.npz"], "gram"),
+        (2, ["kernel", "relu", "--data", "digits"], "--out is missing"),
+        (2, ["kernel", "relu", "--data", "digits", "--out", "k.npz", "--threads", "0"], "threads"),
+        (2, ["kernel", "relu", "--data", "digits", "--out", "k", "--stream", "--format", "hdf5"], "hdf5"),
         (2, ["validate", "relu", "--data", "nowhere", "--out", "v"], "nowhere"),
         (2, ["report", "nonsense", "--out", "r"], "nonsense"),
         (2, ["report", "relu", "--seed", "-1", "--out", "r"], "seed"),

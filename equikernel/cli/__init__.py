@@ -14,6 +14,7 @@ from typer.exceptions import Abort, TyperException
 
 from equikernel.cli.certify import check, phase
 from equikernel.cli.commands import app
+from equikernel.cli.kernel import kernel
 from equikernel.cli.moments import dual, moments
 from equikernel.cli.series import series
 from equikernel.cli.symbolic import equations
@@ -21,7 +22,7 @@ from equikernel.errors import EquikernelError
 
 __all__ = ["main"]
 
-for command in (check, phase, moments, dual, series, equations):
+for command in (kernel, check, phase, moments, dual, series, equations):
     app.command()(command)
 
 

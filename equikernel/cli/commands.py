@@ -117,45 +117,6 @@ def design(
 
 
 @app.command()
-def kernel(
-    act: Act,
-    data: Annotated[str, typer.Option("--data", metavar="FILE|NAME", help="A data set, or a .npy, .npz or .csv file.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.npz", help="Where the kernels go.")],
-    n: Annotated[int | None, typer.Option("--n", metavar="N", help="Samples to draw; all by default.")] = None,
-    which: Annotated[str, typer.Option("--which", metavar="ck,ntk", help="The kernels wanted.")] = "ck,ntk",
-    trained: Trained = "aA",
-    sigma_a2: SigmaA2 = "0.2",
-    sigma_b2: SigmaB2 = "0.8",
-    tau0: Annotated[
-        str | None, typer.Option("--tau0", metavar="S", help="Scale that fixes the centring; of the data by default.")
-    ] = None,
-    normalise: Annotated[
-        bool | None,
-        typer.Option("--normalise/--raw", help="Centre and scale the data; by default only named data sets."),
-    ] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """The exact kernels of a data set, in a .npz file of plain arrays."""
-    from equikernel.theory.models import DEQ
-    from equikernel.validation.kernel_file import compute_kernel_file
-
-    record = compute_kernel_file(
-        DEQ(act, sigma_a2, sigma_b2),
-        *(data, out),
-        n=n,
-        seed=seed,
-        which=which,
-        trained=trained,
-        tau0=tau0,
-        normalise=normalise,
-    )
-    if as_json:
-        return write_json(record)
-    return write(f"{out}: {', '.join(record['arrays'])} of {record['n']} samples ({data}, {record['preprocessing']})")
-
-
-@app.command()
 def validate(
     act: Act,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the report.")],

@@ -1,7 +1,8 @@
-"""The exact kernels of a data set in one .npz file: plain arrays, readable without unpickling."""
+"""The exact kernels of a data set in one .npz file, or block by block in a folder: plain arrays, never unpickled."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from equikernel.errors import InputError
-from equikernel.numerics.kernels import ImplicitKernels, implicit_kernels
+from equikernel.numerics.kernels import implicit_kernels, stream_kernels
 from equikernel.theory.models import DEQ, exact_number
 from equikernel.validation.datasets import DATASETS, Dataset, load_dataset
-from equikernel.validation.store import atomic_file
+from equikernel.validation.store import atomic_file, write_text
 
-__all__ = ["compute_kernel_file", "require_kernels"]
+__all__ = ["compute_kernel_file", "kernel_data", "require_kernels", "stream_kernel_folder"]
 
 KERNELS = ("ck", "ntk")
 
@@ -31,35 +32,46 @@ def require_kernels(which: str) -> tuple[str, ...]:
     return tuple(name for name in KERNELS if name in asked)
 
 
+def kernel_data(data: str, *, n: int | None = None, seed: int = 0, normalise: bool | None = None) -> Dataset:
+    """The samples whose kernels are wanted.
+
+    Args:
+        data: the name of a data set, or the path of a .npy, .npz or .csv file.
+        n: how many samples to draw; None for all.
+        seed: of that draw.
+        normalise: centre and scale the data to mean ||x||^2 = 1; None does so for named sets, and takes the user's
+            own file as it is.
+
+    Raises:
+        DataError: as ``load_dataset``.
+    """
+    return load_dataset(data, n=n, seed=seed, normalise=data in DATASETS if normalise is None else normalise)
+
+
 def compute_kernel_file(
     deq: DEQ,
-    data: str,
+    dataset: Dataset,
     out: Path,
     *,
-    n: int | None = None,
-    seed: int = 0,
     which: str = "ck,ntk",
     trained: str = "aA",
     tau0: Any = None,
-    normalise: bool | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Compute the exact implicit kernels of a data set and write them to ``out``, all at once.
 
     The file holds ``ck`` and ``ntk`` (those asked for), ``variances`` (q_i), ``labels`` (if there are any), and
-    ``tau``, ``contraction``, ``activation``, ``sigma_a2``, ``sigma_b2``, ``trained``, ``data``, ``source``,
-    ``preprocessing``, ``sha256`` (of the data) as arrays without dimensions.
+    ``tau``, ``contraction``, ``error_bound``, ``activation``, ``sigma_a2``, ``sigma_b2``, ``trained``, ``data``,
+    ``source``, ``preprocessing``, ``sha256`` (of the data) as arrays without dimensions.
 
     Args:
         deq: the network.
-        data: the name of a data set, or the path of a .npy, .npz or .csv file.
+        dataset: the samples.
         out: the .npz file.
-        n: how many samples to draw; None for all.
-        seed: of that draw.
         which: "ck", "ntk" or "ck,ntk".
         trained: "a", "aA" or "aAB".
         tau0: standard deviation that fixes the centring; None for sqrt(mean ||x||^2).
-        normalise: centre and scale the data to mean ||x||^2 = 1; None does so for named sets, and takes the user's
-            own file as it is.
+        threads: as of ``implicit_kernels``.
 
     Returns:
         The scalars of the file, the shape of the data and the names of the arrays; a contraction that is infinite is
@@ -67,15 +79,14 @@ def compute_kernel_file(
 
     Raises:
         InputError: ``out`` does not end in .npz or cannot be written; other arguments out of range.
-        DataError, SolutionError: as ``load_dataset`` and ``implicit_kernels``.
+        SolutionError: as ``implicit_kernels``.
     """
     if out.suffix != ".npz":
-        raise InputError(f"the output must be a file ending in .npz; got {str(out)!r}")
+        raise InputError(f"the output must be a file ending in .npz (or a folder, with --stream); got {str(out)!r}")
     kernels = require_kernels(which)
-    scale = None if tau0 is None else exact_number(tau0, "tau0", positive=True)
-    dataset = load_dataset(data, n=n, seed=seed, normalise=data in DATASETS if normalise is None else normalise)
-    result = implicit_kernels(dataset.X, deq, tau0=scale, trained=trained, ntk="ntk" in kernels)
-    scalars = _scalars(deq, trained, dataset, result)
+    result = implicit_kernels(dataset.X, deq, tau0=_scale(tau0), trained=trained, ntk="ntk" in kernels, threads=threads)
+    found = {"tau": result.tau, "contraction": result.contraction, "error_bound": result.error_bound}
+    scalars = found | _scalars(deq, trained, dataset)
     arrays: dict[str, Any] = {name: getattr(result, name) for name in kernels} | {"variances": result.variances}
     if dataset.labels is not None:
         arrays["labels"] = dataset.labels
@@ -86,15 +97,51 @@ def compute_kernel_file(
     return {"out": str(out), "n": dataset.n, "p": dataset.p, "arrays": sorted(arrays), **scalars}
 
 
-def _scalars(deq: DEQ, trained: str, dataset: Dataset, result: ImplicitKernels) -> dict[str, Any]:
+def stream_kernel_folder(
+    deq: DEQ,
+    dataset: Dataset,
+    out: Path,
+    *,
+    which: str = "ck,ntk",
+    trained: str = "aA",
+    tau0: Any = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write the kernels of a data set to a folder, block by block: ``stream_kernels``, which takes the options.
+
+    Beside the kernels lie ``labels.npy`` (if there are any) and ``kernels.json``, what the ``.npz`` has as scalars.
+    The same call goes on where another one was stopped.
+
+    Returns:
+        The content of ``kernels.json``.
+
+    Raises:
+        InputError, DataError, SolutionError: as ``stream_kernels``.
+    """
+    kernels = require_kernels(which)
+    result = stream_kernels(dataset.X, deq, out, which=kernels, trained=trained, tau0=_scale(tau0), **options)
+    arrays = list(kernels)
+    if dataset.labels is not None:
+        arrays.append("labels")
+        with atomic_file(out / "labels.npy") as temporary, temporary.open("wb") as stream:
+            np.save(stream, dataset.labels, allow_pickle=False)
+    sizes = {"out": str(out), "n": dataset.n, "p": dataset.p, "arrays": sorted(arrays)}
+    record = sizes | result.to_dict() | _scalars(deq, trained, dataset)
+    write_text(out / "kernels.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    return record
+
+
+def _scale(tau0: Any) -> Any:
+    return None if tau0 is None else exact_number(tau0, "tau0", positive=True)
+
+
+def _scalars(deq: DEQ, trained: str, dataset: Dataset) -> dict[str, Any]:
     return {
         "activation": deq.activation.name,
         "expression": str(deq.activation.expr),
         "sigma_a2": float(deq.sigma_a2),
         "sigma_b2": float(deq.sigma_b2),
         "trained": trained,
-        "tau": result.tau,
-        "contraction": result.contraction,
         "data": dataset.name,
         "source": dataset.source,
         "preprocessing": dataset.preprocessing,

@@ -6,8 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,12 +34,13 @@ from equikernel.validation.figures import (
     draw_spectra,
     draw_widths,
 )
+from equikernel.validation.progress import progress_bar
 from equikernel.validation.store import Store, package_versions, require_folder, source_digest, write_text
 from equikernel.validation.study_tables import real_rows, report_tables
 from equikernel.validation.tables import LATEX_PREAMBLE, Table
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    pass
 
 __all__ = ["ReportConfig", "build_report", "write_report"]
 
@@ -139,7 +139,7 @@ def build_report(config: ReportConfig, out: Path) -> tuple[ValidationResult, ...
 
 def _run(config: ReportConfig, data: DataChoice, store: Store) -> tuple[tuple[ValidationResult, ...], int]:
     """The results, and the number of units of work that they took."""
-    with _progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("theory", total=len(config.deqs))
         runner = Runner(store, lambda: bar.advance(task))
         plans = [plan_suite(deq, data, config.settings, config.seed, runner) for deq in config.deqs]
@@ -151,18 +151,6 @@ def _run(config: ReportConfig, data: DataChoice, store: Store) -> tuple[tuple[Va
             results.append(run_suite(plan, runner))
         bar.update(task, description="figures and tables")
     return tuple(results), units
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A progress bar on standard error if that is a terminal, otherwise nothing."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield bar
 
 
 def _write_tables(tables: Sequence[Table], folder: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +12,9 @@ from equikernel.errors import InputError
 from equikernel.numerics.data import data_matrix, mean_scale
 from equikernel.numerics.kernels.block import Block, compute_block
 from equikernel.numerics.kernels.engine import Engine, Prepared
-from equikernel.numerics.kernels.tile import TileReport
+from equikernel.numerics.kernels.lazy import LazyKernels, lazy_kernels
+from equikernel.numerics.kernels.sources import is_dask
+from equikernel.numerics.kernels.tile import TileReport, pair_counts
 from equikernel.numerics.memory import require_memory
 from equikernel.theory.models import DEQ, ExplicitNetwork
 
@@ -27,7 +27,6 @@ __all__ = [
     "implicit_ck",
     "implicit_kernels",
     "implicit_ntk",
-    "pair_counts",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -78,14 +77,6 @@ class ExplicitKernels:
     tiles: tuple[TileReport, ...]
 
 
-def pair_counts(tiles: Iterable[TileReport]) -> dict[str, int]:
-    """Number of pairs by method over tiles."""
-    total: Counter[str] = Counter()
-    for tile in tiles:
-        total.update(tile.pairs)
-    return dict(total)
-
-
 def implicit_kernels(
     X: Any,
     deq: DEQ,
@@ -105,7 +96,7 @@ def implicit_kernels(
     Accuracy: about 1e-14 (G) and 1e-13 (K) of the kernel's scale, kinks and nearly equal samples included.
 
     Args:
-        X: data, (n, p), samples in rows.
+        X: data, (n, p), samples in rows. A dask array goes to ``lazy_kernels``, ``implicit_ck`` or ``implicit_ntk``.
         deq: the network; its activation may be a ``callable_activation``.
         Y: other samples, (m, p): the kernels of X against Y, (n, m). None: of X with itself, every pair solved once.
         tau0: standard deviation that fixes the centring constant E[phi(tau* xi)]; None means sqrt(mean ||x_i||^2) of X:
@@ -123,6 +114,7 @@ def implicit_kernels(
         UnstableError: a pair or sample (named) at which sigma_a2 E[phi' phi'] >= 1.
         ConvergenceError: a pair (named) that did not settle.
     """
+    _refuse_dask(X, Y)
     X, Y = _two_sets(X, Y)
     engine = Engine.of_deq(deq, mean_scale(X) if tau0 is None else tau0, trained=trained, ntk=ntk)
     rows, columns, block = _compute(engine, X, Y, out or (None, None), threads)
@@ -149,7 +141,9 @@ def implicit_ck(
     out: FloatArray | None = None,
     threads: int | None = None,
 ) -> FloatArray:
-    """The exact implicit conjugate kernel, (n, n) or (n, m); see ``implicit_kernels``."""
+    """The exact implicit conjugate kernel, (n, n) or (n, m); see ``implicit_kernels``; dask: ``lazy_kernels``."""
+    if is_dask(X) or is_dask(Y):
+        return _only(_lazily(X, deq, Y, "ck", out, tau0=tau0, threads=threads).ck)
     return implicit_kernels(X, deq, Y, tau0=tau0, ntk=False, out=(out, None), threads=threads).ck
 
 
@@ -163,7 +157,9 @@ def implicit_ntk(
     out: FloatArray | None = None,
     threads: int | None = None,
 ) -> FloatArray:
-    """The exact implicit neural tangent kernel, (n, n) or (n, m); see ``implicit_kernels``."""
+    """The exact implicit neural tangent kernel, (n, n) or (n, m); see ``implicit_kernels``; dask: ``lazy_kernels``."""
+    if is_dask(X) or is_dask(Y):
+        return _only(_lazily(X, deq, Y, "ntk", out, tau0=tau0, trained=trained, threads=threads).ntk)
     X, Y = _two_sets(X, Y)
     engine = Engine.of_deq(deq, mean_scale(X) if tau0 is None else tau0, trained=trained, ck=False)
     return _only(_compute(engine, X, Y, (None, out), threads)[2].ntk)
@@ -189,6 +185,7 @@ def explicit_kernels(
         InputError: bad arguments; a layer with jumps when the NTK is asked for.
         MemoryLimitError: the kernels do not fit into memory.
     """
+    _refuse_dask(X, Y)
     X, Y = _two_sets(X, Y)
     block = _compute(Engine.of_explicit(net, ntk=ntk), X, Y, out or (None, None), threads)[2]
     return ExplicitKernels(_only(block.ck), block.ntk, block.tiles)
@@ -198,6 +195,8 @@ def explicit_ck(
     X: Any, net: ExplicitNetwork, Y: Any = None, *, out: FloatArray | None = None, threads: int | None = None
 ) -> FloatArray:
     """The exact conjugate kernel of an explicit network, (n, n) or (n, m); see ``explicit_kernels``."""
+    if is_dask(X) or is_dask(Y):
+        return _only(_lazily(X, net, Y, "ck", out, threads=threads).ck)
     return explicit_kernels(X, net, Y, ntk=False, out=(out, None), threads=threads).ck
 
 
@@ -205,8 +204,24 @@ def explicit_ntk(
     X: Any, net: ExplicitNetwork, Y: Any = None, *, out: FloatArray | None = None, threads: int | None = None
 ) -> FloatArray:
     """The exact neural tangent kernel of an explicit network, (n, n) or (n, m); see ``explicit_kernels``."""
+    if is_dask(X) or is_dask(Y):
+        return _only(_lazily(X, net, Y, "ntk", out, threads=threads).ntk)
     X, Y = _two_sets(X, Y)
     return _only(_compute(Engine.of_explicit(net, ck=False), X, Y, (None, out), threads)[2].ntk)
+
+
+def _lazily(X: Any, model: DEQ | ExplicitNetwork, Y: Any, which: str, out: Any, **options: Any) -> LazyKernels:
+    """Kernels of dask arrays are dask arrays: nothing is computed here."""
+    if out is not None:
+        raise InputError("out has no meaning for a dask array: store the result with dask.array.store")
+    return lazy_kernels(X, model, Y, which=which, **options)
+
+
+def _refuse_dask(X: Any, Y: Any) -> None:
+    if is_dask(X) or is_dask(Y):
+        raise InputError(
+            "got a dask array: use lazy_kernels, whose kernels are dask arrays, or implicit_ck and implicit_ntk"
+        )
 
 
 def _two_sets(X: Any, Y: Any) -> tuple[FloatArray, FloatArray | None]:

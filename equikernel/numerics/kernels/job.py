@@ -19,11 +19,11 @@ from equikernel.errors import InputError
 from equikernel.numerics.blas import serial_blas
 from equikernel.numerics.kernels.block import Block, compute_block
 from equikernel.numerics.kernels.engine import Engine, Prepared
-from equikernel.numerics.kernels.implicit import pair_counts
 from equikernel.numerics.kernels.manifest import BlockRecord
 from equikernel.numerics.kernels.plan import BlockPlan, Place
 from equikernel.numerics.kernels.sources import Samples
 from equikernel.numerics.kernels.storage import KernelFile
+from equikernel.numerics.kernels.tile import pair_counts
 from equikernel.theory.activation import Activation
 from equikernel.theory.models import DEQ, ExplicitNetwork, exact_number
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from equikernel.numerics.kernels.block import compute_block, thread_count
 from equikernel.numerics.kernels.engine import Engine, Prepared
-from equikernel.numerics.kernels.implicit import pair_counts
 from equikernel.numerics.kernels.job import KERNELS, Model, engine_of, prepare_part, wanted_kernels
 from equikernel.numerics.kernels.plan import BLOCK
 from equikernel.numerics.kernels.sources import (
@@ -25,6 +24,7 @@ from equikernel.numerics.kernels.sources import (
     row_norms,
     scale_of_norms,
 )
+from equikernel.numerics.kernels.tile import pair_counts
 from equikernel.numerics.moments import require_derivative
 from equikernel.theory.models import DEQ, require_trained
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from equikernel.numerics.kernels.problem import Problem, SharedLayer, Tile, not_
 from equikernel.numerics.kernels.series import solve_tile
 from equikernel.numerics.kernels.strips import WIDTH
 
-__all__ = ["Fault", "StopError", "TileReport", "TileWork"]
+__all__ = ["Fault", "StopError", "TileReport", "TileWork", "pair_counts"]
 
 FloatArray = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -41,6 +41,14 @@ class TileReport:
     pairs: dict[str, int]
     terms: int
     error_bound: float
+
+
+def pair_counts(tiles: Iterable[TileReport]) -> dict[str, int]:
+    """Number of pairs by method over tiles."""
+    total: Counter[str] = Counter()
+    for tile in tiles:
+        total.update(tile.pairs)
+    return dict(total)
 
 
 @dataclass(frozen=True)

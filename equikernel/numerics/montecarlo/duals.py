@@ -46,9 +46,9 @@ def sobol_duals(
     """E[phi_c(u) phi_c(v)] and E[phi'(u) phi'(v)], (u, v) ~ N(0, [[q_i, lam], [lam, q_j]]), phi_c = phi - centre.
 
     u = sqrt(q_i) a, v = (lam/sqrt(q_i)) a + sqrt(q_j - lam^2/q_i) b with (a, b) the weighted points of R scrambled
-    Sobol nets (``numerics.montecarlo.nets``). With N = ``samples`` the error of a replicate falls about like N^(-3/2)
-    for smooth phi, N^(-1) with kinks and N^(-3/4) with jumps, and the standard error is that of the mean of R
-    independent replicates.
+    Sobol nets (``numerics.montecarlo.nets``). With N = ``samples`` the error of a replicate falls about like N^(-1.4)
+    for continuous phi (N^(-1.1) for exp), and N^(-3/4) where phi jumps, or phi' for the slope. The standard error is
+    that of the mean of R independent replicates.
 
     The points are made once for each (samples, replicates, seed) and kept: 12 bytes times samples times replicates, up
     to 64 MiB for one set, at most four sets. Larger sets are made anew by every call, in parts of 64 MiB or of one
@@ -99,7 +99,7 @@ def independent_duals(
     Pair n of normals is a function of n and the seed (``numerics.montecarlo.normals``), and sums are made in fixed
     parts: same arguments, same bits on one machine, for any number of threads. The error falls like N^(-1/2); this is
     the cross-check of ``sobol_duals``, with which it shares the transformation to normals but neither points nor error
-    bars. Needs 0.4 MB a thread, whatever N.
+    bars. Needs 0.8 MB a thread, whatever N.
 
     Args:
         activation: as in ``sobol_duals``.

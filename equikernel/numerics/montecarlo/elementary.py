@@ -7,6 +7,9 @@ are those of Taylor series, long enough for the interval to which the argument i
 Errors are a few units of the last place, against mpmath in ``tests/numerics/test_montecarlo.py``; erfc(x) has x^2
 units more, from exp(-x^2), and ``power`` |c log b|. Numbers below 2.2e-308 count as zero, and angles must be below
 ``LARGEST_ANGLE`` in size.
+
+numba's cache of compiled code watches the file of a function, but not those of the functions it calls: after a change
+here, delete the .nbi files in ``__pycache__``.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 The 2^m points (f, T f), f = 0, ..., 2^m - 1, of the first two Sobol sequences are a (0, m, 2)-net: every rectangle of
 area 2^-m with dyadic sides holds exactly one. Each replicate scrambles their digits anew by nested uniform scrambling
 [Owen 1995], the randomisation for which averages over such nets are asymptotically normal [Loh 2003]. (A random linear
-scramble with a digital shift, as in SciPy, is cheaper and has the same variance, but errors with heavy tails for smooth
-integrands: the error bars would be too short most of the time.)
+scramble with a digital shift, as in SciPy, has the same variance, but errors with heavy tails when the integrand is
+smooth: an excess kurtosis of 49 against 0.3 was measured for E[tanh'(u) tanh'(v)] at 2^14 points. Its error bars would
+hang on rare replicates.)
 
 A point (x, y) of the unit square becomes sqrt(-4 log x) (cos 2 pi (y + s), sin 2 pi (y + s)), a draw from N(0, 2 I)
 [Box & Muller 1958], of weight 2x, the ratio of the densities of N(0, I) and N(0, 2 I). The wider Gaussian puts points
@@ -36,6 +37,7 @@ PointArray = npt.NDArray[np.float32]
 LARGEST_NET = 2**24
 _BATCH_BYTES = 2**26
 _POINT_BYTES = 12
+_EFFORT = 4  # terms that are summed in the time it takes to make a point
 _KEYS = 4
 _PURPOSE = 1
 
@@ -63,7 +65,7 @@ def _kept(samples: int, keys: bytes) -> PointArray:
 def _made(samples: int, keys: npt.NDArray[np.uint64]) -> PointArray:
     points = np.empty((len(keys), 3, samples), dtype=np.float32)
     m, second = np.uint64(samples.bit_length() - 1), _second_digits(samples)
-    in_threads(lambda k: _fill_replicate(keys[k], m, second, points[k]), len(keys), points.size)
+    in_threads(lambda k: _fill_replicate(keys[k], m, second, points[k]), len(keys), points.size // 3 * _EFFORT)
     return points
 
 
