@@ -34,7 +34,7 @@ _EPS = 2.0**-52
 _SIGMAS = 9.0
 _TANH_SINH_HALF, _TANH_SINH_REACH = 48, 3.2
 _TANH_SINH_PANEL = 2.5
-_NODES = 400_000  # of a batch of pairs, to stay within the cache
+_NODES = 30_000  # of a batch of pairs: what stays in the cache
 
 
 @dataclass(frozen=True)
