@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "Activation": "equikernel.theory.activation",
     "DEQ": "equikernel.theory.models",
+    "DEQKernel": "equikernel.validation.estimators",
+    "DEQKernelTransformer": "equikernel.validation.estimators",
     "EquikernelError": "equikernel.errors",
     "ExplicitNetwork": "equikernel.theory.models",
     "activation": "equikernel.theory.activation",
@@ -51,6 +53,8 @@ _HOMES = {
 __all__ = [
     "DEQ",
     "Activation",
+    "DEQKernel",
+    "DEQKernelTransformer",
     "EquikernelError",
     "ExplicitNetwork",
     "activation",
@@ -117,6 +121,7 @@ if TYPE_CHECKING:
     from equikernel.theory.dual_forms import dual_activation
     from equikernel.theory.models import DEQ, ExplicitNetwork
     from equikernel.validation.datasets import load_dataset
+    from equikernel.validation.estimators import DEQKernel, DEQKernelTransformer
     from equikernel.validation.validate import validate
     from equikernel.validation.verify import verify
 

@@ -12,6 +12,7 @@ The angle omega is the variable, not rho: near rho = 1 it keeps the digits that 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -27,13 +28,13 @@ from equikernel.theory.activation import Activation
 __all__ = ["RotatedDuals", "angle_of", "pair_duals", "rotated_duals"]
 
 FloatArray = npt.NDArray[np.float64]
-# (longest panel in standard deviations, order): each tells the error of the one before, and more than its own
-_LEVELS = ((9.5, 24), (9.5, 36), (4.75, 36), (2.5, 36), (1.25, 36), (0.625, 36), (0.3125, 36))
+# (parts of a panel, order); None: panels end at kinks alone. Each tells the error of the one before, more than its own
+_LEVELS = ((None, 24), (None, 36), (1, 36), (2, 36), (4, 36), (8, 36))
 _AGREEMENT = 1e-10  # of two levels: the error of the finer one is far below, about the 3/2 power
 _EPS = 2.0**-52
 _SIGMAS = 9.0
 _TANH_SINH_HALF, _TANH_SINH_REACH = 48, 3.2
-_TANH_SINH_PANEL = 2.5
+_FEATURE = 3.0  # smooth activations are resolved by a panel so long at the origin, and three times as long further out
 _NODES = 30_000  # of a batch of pairs: what stays in the cache
 
 
@@ -134,12 +135,12 @@ def rotated_duals(
     result = RotatedDuals(*(np.empty(len(omega)) for _ in range(4)))
     pending = np.arange(len(omega))
     if activation.has_algebraic_breakpoints:
-        _fill(result, pending, _integrate(activation, centre, (q_i, q_j, omega, sign), _TANH_SINH_PANEL, None))
+        _fill(result, pending, _integrate(activation, centre, (q_i, q_j, omega, sign), 2, None))
         return result
     coarse: _Sums | None = None
-    for panel, order in _LEVELS:
+    for parts, order in _LEVELS:
         pair = (q_i[pending], q_j[pending], omega[pending], sign[pending])
-        fine = _integrate(activation, centre, pair, panel, order)
+        fine = _integrate(activation, centre, pair, parts, order)
         if coarse is not None:
             error = _disagreement(coarse, fine)
             agree = error <= _AGREEMENT
@@ -193,21 +194,40 @@ def _disagreement(coarse: _Sums, fine: _Sums) -> FloatArray:
 
 
 def _integrate(
-    activation: Activation, centre: float, pairs: tuple[FloatArray, ...], panel: float, order: int | None
+    activation: Activation, centre: float, pairs: tuple[FloatArray, ...], parts: int | None, order: int | None
 ) -> _Sums:
-    """The sums of all pairs with panels of a given length and order, a batch at a time."""
-    panel = min(panel, max(_SIGMAS / math.ceil(_SIGMAS / panel), 1e-3))
-    nodes = (2 * math.ceil(_SIGMAS / panel) + 4 * len(activation.breakpoints)) * (order or 2 * _TANH_SINH_HALF)
-    batch = max(1, _NODES // (nodes * nodes // 2))
-    parts = [
-        _integrate_batch(activation, centre, tuple(p[start : start + batch] for p in pairs), panel, order)
+    """The sums of all pairs with panels of a given fineness and order, a batch at a time."""
+    nodes = (order or 2 * _TANH_SINH_HALF) ** 2 * (2 + len(activation.breakpoints)) ** 2 * 2 * (parts or 1)
+    batch = max(1, _NODES // nodes)
+    results = [
+        _integrate_batch(activation, centre, tuple(p[start : start + batch] for p in pairs), parts, order)
         for start in range(0, len(pairs[0]), batch)
     ]
-    return _Sums(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Sums.__dataclass_fields__))
+    return _Sums(*(np.concatenate([getattr(part, name) for part in results]) for name in _Sums.__dataclass_fields__))
+
+
+def _outer_grid(reach: float, steepness: float, parts: int | None) -> FloatArray:
+    """Panels of b, along which the arguments of phi move by ``steepness`` a unit."""
+    if parts is None:
+        return np.array([-reach, reach])
+    longest = min(reach, _FEATURE / max(steepness, 1e-300)) / parts
+    return np.linspace(-reach, reach, 2 * math.ceil(reach / longest) + 1)
+
+
+def _features(largest: float, reach: float, parts: int | None) -> FloatArray:
+    """Arguments of phi at which panels of a end besides kinks: 0, and growing distances from it."""
+    if parts is None:
+        return np.empty(0)
+    distances = [0.0]
+    while distances[-1] < largest * reach:
+        distances.append(max(3.0 * distances[-1], _FEATURE))
+    ends = np.array(distances)
+    fine = np.concatenate([np.linspace(a, b, parts, endpoint=False) for a, b in itertools.pairwise(ends)])
+    return np.unique(np.concatenate([-fine, fine]))
 
 
 def _integrate_batch(
-    activation: Activation, centre: float, pairs: tuple[FloatArray, ...], panel: float, order: int | None
+    activation: Activation, centre: float, pairs: tuple[FloatArray, ...], parts: int | None, order: int | None
 ) -> _Sums:
     q_i, q_j, omega, sign = pairs
     phi = activation.function("numpy", accurate=False)
@@ -216,22 +236,28 @@ def _integrate_batch(
     root_i, root_j = np.sqrt(q_i), sign * np.sqrt(q_j)
     largest = float(np.sqrt(max(q_i.max(), q_j.max())))
     reach = _SIGMAS + 2.0 * activation.growth.rate * largest + activation.growth.degree / 4.0
-    half = math.ceil(reach / panel)
-    grid = np.linspace(-reach, reach, 2 * half + 1) if half > 1 else np.array([-reach, reach])
     breakpoints = np.array([float(b) for b in activation.breakpoints])
     kinks_i, kinks_j = breakpoints / root_i[:, None], breakpoints / root_j[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         meetings = (kinks_i[:, :, None] - kinks_j[:, None, :]).reshape(len(omega), -1) / (2.0 * sine[:, None])
     meetings = np.clip(np.nan_to_num(meetings, nan=0.0), -reach, reach)
+    grid = _outer_grid(reach, largest * float(sine.max()), parts)
     outer = np.sort(np.concatenate([np.broadcast_to(grid, (len(omega), len(grid))), meetings], axis=1), axis=1)
     b, weight_b = _panels(outer, order)
     tilt = sine[:, None] * b
+    ends = np.unique(np.concatenate([breakpoints, _features(largest, reach, parts)]))
     moving = (
-        np.concatenate([kinks_i[:, None, :] - tilt[:, :, None], kinks_j[:, None, :] + tilt[:, :, None]], axis=2)
+        np.concatenate(
+            [
+                (ends / root_i[:, None])[:, None, :] - tilt[:, :, None],
+                (ends / root_j[:, None])[:, None, :] + tilt[:, :, None],
+            ],
+            axis=2,
+        )
         / cosine[:, None, None]
     )
-    inner = np.broadcast_to(grid, (*b.shape, len(grid)))
-    edges = np.sort(np.concatenate([inner, np.clip(moving, -reach, reach)], axis=2), axis=2)
+    ends_of_all = np.broadcast_to(np.array([-reach, reach]), (*b.shape, 2))
+    edges = np.sort(np.concatenate([ends_of_all, np.clip(moving, -reach, reach)], axis=2), axis=2)
     a, weight_a = _panels(edges, order)
     with np.errstate(under="ignore", over="ignore", invalid="ignore"):
         weight = weight_a * weight_b[:, :, None] * np.exp(-0.5 * (a * a + (b * b)[:, :, None]))

@@ -92,7 +92,7 @@ def test_closed_form_duals_in_the_angle(name):
     q_i, q_j, omega = rng.uniform(0.3, 2, 12), rng.uniform(0.3, 2, 12), rng.uniform(0.01, 1.5, 12)
     sign = rng.choice([-1.0, 1.0], 12)
     closed = rotated_duals(act, 0.2, q_i, q_j, omega, sign)
-    quadrature = _integrate(act, 0.2, (q_i, q_j, omega, sign), 2.5, 36)
+    quadrature = _integrate(act, 0.2, (q_i, q_j, omega, sign), 2, 36)
     size = float(np.abs(quadrature.value_size).max())
     assert np.abs(closed.value - quadrature.value).max() <= 2e-14 * size
     assert np.abs(closed.slope - quadrature.slope).max() <= 2e-14 * float(quadrature.slope_size.max())
@@ -298,3 +298,31 @@ def test_serial_blas_may_nest():
         with serial_blas():
             inside = implicit_ck(gaussian(30, 4), DEQ("relu"))
         assert (inside == implicit_ck(gaussian(30, 4), DEQ("relu"))).all()
+
+
+def test_samples_far_larger_than_the_scale_of_centring():
+    # norms of 1e4 tau0^2 along almost the same direction: terms of the equation for 1 - r cancel
+    X = np.random.RandomState(42).normal(loc=100, size=(60, 2))
+    kernels = implicit_kernels(X, DEQ("relu"), tau0=1)
+    lam = 0.2 * kernels.ck + 0.8 * (X @ X.T)
+    assert np.allclose(np.diag(lam), kernels.variances, rtol=1e-14)
+    rho = lam / np.sqrt(np.outer(kernels.variances, kernels.variances))
+    assert (rho <= 1 + 4e-16).all()
+
+
+@pytest.mark.parametrize("scale", [5.0, 20.0])
+def test_smooth_activations_at_large_variance(scale):
+    # tanh looks like a step there; the dual activations must still be right at correlations near one
+    rng = np.random.default_rng(0)
+    q = scale**2 * rng.uniform(0.5, 1.5, (2, 3))
+    omega = np.array([1e-4, 0.1, 0.4])
+    fine = rotated_duals(activation("tanh"), 0.0, q[0], q[1], omega, np.ones(3))
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    edges = np.linspace(-9.0, 9.0, int(12 * scale) + 1)  # panels narrower than the features of tanh
+    half = (edges[1] - edges[0]) / 2
+    x = ((edges[1:] + edges[:-1])[:, None] / 2 + half * nodes).ravel()
+    density = np.tile(half * weights, len(edges) - 1) * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    for k in range(3):
+        u, v = math.sqrt(q[0, k]) * x, math.sqrt(q[1, k]) * math.cos(omega[k]) * x
+        inner = np.tanh(v[:, None] + math.sqrt(q[1, k]) * math.sin(omega[k]) * x) @ density
+        assert fine.value[k] == pytest.approx(float(density @ (np.tanh(u) * inner)), rel=1e-11)

@@ -44,6 +44,7 @@ _COSTLY, _MANY = 1024, 256  # a table of more terms is made when quadrature woul
 _STEPS = 100
 CLOSE = 1e-3  # kinks make the slope as sensitive as sqrt(1 - |r|): above 1 - this, r has too few digits
 _ROUNDING = 2.0**-50  # of r
+_ULPS = 2.0**-49
 _SETTLED, _NOTHING = 1e-14, 1e-22  # of y = 1 - |r|, relative and absolute
 _LEAST_RATE = 1e-6  # of 1 - sigma_a2 F', below which a plain step takes the place of Newton's
 _BATCH = 1024
@@ -219,6 +220,7 @@ def solve_by_angle(
     apart = (q[0] - q[1]) ** 2 / (rows.roots[pairs.i] + columns.roots[pairs.j]) ** 2
     sign = np.where(estimate < 0.0, -1.0, 1.0)
     given = (distances - apart) / (2.0 * w)
+    noise = _ULPS * (distances + apart) / (2.0 * w)  # of y: the two may cancel
     y = np.clip(1.0 - np.abs(estimate) if sigma_a2 else given, 0.0, 1.0)
     result = Solved.empty(n)
     result.method[:] = UNSETTLED
@@ -235,7 +237,7 @@ def solve_by_angle(
             break
         gap = at - given[pending] - sigma_a2 * found.distance / (2.0 * w[pending])
         moved = np.clip(at - gap / _rate(sigma_a2, found.slope, at, gap, before), 0.0, 1.0)
-        settled = np.abs(moved - at) <= _SETTLED * at + _NOTHING
+        settled = np.abs(moved - at) <= _SETTLED * at + noise[pending] + _NOTHING
         result.method[pending[settled]] = CAREFUL
         y[pending] = moved
         before = (at[~settled], gap[~settled])

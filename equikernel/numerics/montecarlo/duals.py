@@ -99,7 +99,7 @@ def independent_duals(
     Pair n of normals is a function of n and the seed (``numerics.montecarlo.normals``), and sums are made in fixed
     parts: same arguments, same bits on one machine, for any number of threads. The error falls like N^(-1/2); this is
     the cross-check of ``sobol_duals``, with which it shares the transformation to normals but neither points nor error
-    bars. Needs 0.8 MB a thread, whatever N.
+    bars. Memory does not grow with N.
 
     Args:
         activation: as in ``sobol_duals``.

@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from equikernel.errors import InputError
 from equikernel.numerics.montecarlo.lowering import Lines, lower
-from equikernel.numerics.montecarlo.machine import add_lines, add_products, add_steps
+from equikernel.numerics.montecarlo.machine import (
+    add_lines,
+    add_lines_of_stream,
+    add_products,
+    add_steps,
+    add_steps_of_stream,
+)
+from equikernel.numerics.montecarlo.normals import fill_normals
 from equikernel.theory.activation import Activation
 
 __all__ = ["Compiled", "Functions", "HasFunctions", "Integrand", "PointArray"]
@@ -31,12 +38,14 @@ class Integrand(Protocol):
     """Terms to be summed.
 
     ``add(pairs, points, sums)`` adds the terms of all points, (3, n), to the sums of all pairs, (P, 6), as
-    ``machine.add_steps`` does. ``parallel`` says whether several threads may do so at once.
+    ``machine.add_steps`` does; ``add_stream(pairs, key, first, last, sums)`` adds those of pairs ``first`` up to
+    ``last`` of a stream of normals. ``parallel`` says whether several threads may do so at once.
     """
 
     parallel: bool
 
     def add(self, pairs: FloatArray, points: PointArray, sums: FloatArray) -> None: ...
+    def add_stream(self, pairs: FloatArray, key: np.uint64, first: int, last: int, sums: FloatArray) -> None: ...
 
 
 class Compiled:
@@ -53,6 +62,12 @@ class Compiled:
             add_lines(self._tables, self._slope, pairs, points, sums)
         else:
             add_steps(self._tables, self._slope, pairs, points, sums)
+
+    def add_stream(self, pairs: FloatArray, key: np.uint64, first: int, last: int, sums: FloatArray) -> None:
+        if isinstance(self._tables, Lines):
+            add_lines_of_stream(self._tables, self._slope, pairs, key, first, last, sums)
+        else:
+            add_steps_of_stream(self._tables, self._slope, pairs, key, first, last, sums)
 
 
 class Functions:
@@ -72,6 +87,12 @@ class Functions:
                 add_products(weight, _values(self._phi, u), _values(self._phi, v), centre, row[:3])
                 if self._slope is not None:
                     add_products(weight, _values(self._slope, u), _values(self._slope, v), 0.0, row[3:])
+
+    def add_stream(self, pairs: FloatArray, key: np.uint64, first: int, last: int, sums: FloatArray) -> None:
+        for start in range(first, last, _BLOCK):
+            points = np.ones((3, min(_BLOCK, last - start)))
+            fill_normals(key, start, points[0], points[1])
+            self.add(pairs, points, sums)
 
 
 def _values(function: Callable[[Any], Any], x: FloatArray) -> FloatArray:

@@ -12,11 +12,13 @@ import numpy as np
 
 from equikernel.numerics.montecarlo import elementary
 from equikernel.numerics.montecarlo.lowering import OPERATIONS
+from equikernel.numerics.montecarlo.normals import fill_normals
 
-__all__ = ["SUMS", "add_lines", "add_products", "add_steps"]
+__all__ = ["SUMS", "add_lines", "add_lines_of_stream", "add_products", "add_steps", "add_steps_of_stream"]
 
 SUMS = 6  # of w f, (w f)^2 and |w f| for f = (phi(u) - centre)(phi(v) - centre), and the same for f = phi'(u) phi'(v)
-_BLOCK = 2048
+_BLOCK = 1024
+_STREAMED = 8192  # pairs of normals made at once
 
 _compiled = numba.njit(cache=True, error_model="numpy", fastmath={"contract"})
 # the terms of a sum may be added in any order: several partial sums, one for each place of a vector
@@ -194,20 +196,19 @@ def add_steps(steps: Any, with_slope: bool, pairs: Any, points: Any, sums: Any) 
     """
     a, b, weight = points[0], points[1], points[2]
     width = min(_BLOCK, a.size)
-    rows = np.empty((2, steps.rows, width))
+    rows = np.empty((steps.rows, 2 * width))  # u and v side by side
     for k in range(steps.constants.size):
-        rows[:, 1 + k] = steps.constants[k]
+        rows[1 + k] = steps.constants[k]
     for start in range(0, a.size, width):
         n = min(width, a.size - start)  # the rest of a last, shorter block is evaluated but not counted
-        block = slice(start, start + n)
+        block, left, right = slice(start, start + n), slice(0, n), slice(width, width + n)
         for p in range(pairs.shape[0]):
-            _combine(pairs[p, 0], a[block], 0.0, b[block], rows[0, 0, :n])
-            _combine(pairs[p, 1], a[block], pairs[p, 2], b[block], rows[1, 0, :n])
-            value, slope = _evaluate(steps, with_slope, rows[0])
-            _evaluate(steps, with_slope, rows[1])
-            add_products(weight[block], rows[0, value, :n], rows[1, value, :n], pairs[p, 3], sums[p, :3])
+            _combine(pairs[p, 0], a[block], 0.0, b[block], rows[0, left])
+            _combine(pairs[p, 1], a[block], pairs[p, 2], b[block], rows[0, right])
+            value, slope = _evaluate(steps, with_slope, rows)
+            add_products(weight[block], rows[value, left], rows[value, right], pairs[p, 3], sums[p, :3])
             if with_slope:
-                add_products(weight[block], rows[0, slope, :n], rows[1, slope, :n], 0.0, sums[p, 3:])
+                add_products(weight[block], rows[slope, left], rows[slope, right], 0.0, sums[p, 3:])
 
 
 @numba.njit(error_model="numpy", forceinline=True)
@@ -265,3 +266,30 @@ def add_lines(lines: Any, with_slope: bool, pairs: Any, points: Any, sums: Any) 
             _add_line_values(lines, pairs[p], a, b, weight, sums[p, :3])
             if with_slope:
                 _add_line_slopes(lines, pairs[p], a, b, weight, sums[p, 3:])
+
+
+@_compiled
+def _stream_points(key: Any, first: int, last: int, points: Any) -> Any:
+    """Pairs of normals from number ``first`` on, with weight 1: as many as ``points`` holds, or up to ``last``."""
+    if last - first < points.shape[1]:
+        points = np.ones((3, last - first))
+    fill_normals(key, first, points[0], points[1])
+    return points
+
+
+@_summing
+def add_lines_of_stream(lines: Any, with_slope: bool, pairs: Any, key: Any, first: int, last: int, sums: Any) -> None:
+    """``add_lines`` for pairs ``first``, ..., ``last`` - 1 of a stream of normals."""
+    points = np.ones((3, _STREAMED))
+    for start in range(first, last, _STREAMED):
+        points = _stream_points(key, start, last, points)
+        add_lines(lines, with_slope, pairs, points, sums)
+
+
+@_summing
+def add_steps_of_stream(steps: Any, with_slope: bool, pairs: Any, key: Any, first: int, last: int, sums: Any) -> None:
+    """``add_steps`` for pairs ``first``, ..., ``last`` - 1 of a stream of normals."""
+    points = np.ones((3, _STREAMED))
+    for start in range(first, last, _STREAMED):
+        points = _stream_points(key, start, last, points)
+        add_steps(steps, with_slope, pairs, points, sums)

@@ -8,14 +8,13 @@ import numpy.typing as npt
 from equikernel.numerics.montecarlo.integrands import Integrand, PointArray
 from equikernel.numerics.montecarlo.machine import SUMS
 from equikernel.numerics.montecarlo.nets import net_batches
-from equikernel.numerics.montecarlo.normals import fill_normals, stream_keys
+from equikernel.numerics.montecarlo.normals import stream_keys
 from equikernel.numerics.montecarlo.threads import in_threads
 
 __all__ = ["net_sums", "stream_sums"]
 
 FloatArray = npt.NDArray[np.float64]
 _PARTS = 64  # of a stream of independent pairs: what as many threads can share
-_CHUNK = 2**15  # pairs of normals made at once: with their weights, 800 kB
 _PURPOSE = 0
 
 
@@ -37,18 +36,11 @@ def net_sums(integrand: Integrand, pairs: FloatArray, samples: int, replicates: 
 def stream_sums(integrand: Integrand, pairs: FloatArray, samples: int, seed: int) -> FloatArray:
     """The sums over ``samples`` independent pairs of normals for every pair of variances, (P, 6)."""
     key = stream_keys(seed, _PURPOSE, 1)[0]
-    chunks = -(-samples // _CHUNK)
     parts = np.zeros((_PARTS, len(pairs), SUMS))
+    ends = [k * samples // _PARTS for k in range(_PARTS + 1)]
 
-    def add(part: int) -> None:
-        points = np.empty((3, min(_CHUNK, samples)))
-        points[2] = 1.0
-        for chunk in range(part * chunks // _PARTS, (part + 1) * chunks // _PARTS):
-            first = chunk * _CHUNK
-            if samples - first < points.shape[1]:
-                points = np.ascontiguousarray(points[:, : samples - first])
-            fill_normals(key, first, points[0], points[1])
-            integrand.add(pairs, points, parts[part])
+    def add(k: int) -> None:
+        integrand.add_stream(pairs, key, ends[k], ends[k + 1], parts[k])
 
     in_threads(add, _PARTS, samples * len(pairs) if integrand.parallel else 0)
     total: FloatArray = parts.sum(axis=0)
