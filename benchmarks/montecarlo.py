@@ -9,10 +9,14 @@ takes it some hundredths of a second; what is compared is samples a second.
 - "numpy blocks" is the same on arrays of 2^14 numbers, which stay in the cache.
 - "numba loop" is a compiled loop over numba's own normals and the C library's functions.
 - "independent" is ``independent_duals``, one call; "independent, both" estimates E[phi'(u) phi'(v)] as well.
-- "sobol" is ``sobol_duals`` with 16 replicates of 2^16 points, one call for each of several covariances, whose points
-  were made before; "sobol first" makes them anew for every call.
+- "sobol" is ``sobol_duals`` with 16 replicates of 2^16 points, one call for each of eight covariances, whose points
+  were made before (such a call is too short for a second thread); "sobol first" makes them anew for every call; "sobol,
+  64 at once" is one call for 64 covariances.
 
-The last lines compare errors: the root mean square of 32 errors of "sobol", and the standard error of the independent
+Rates are medians of wall-clock time, with the least and the largest; beside them, for one thread, the median of
+processor time, which the work of others on the machine disturbs less. Ratios are to "numpy".
+
+The last line compares errors: the root mean square of 32 errors of "sobol", and the standard error of the independent
 samples that equikernel draws in the time of one such estimate.
 """
 
@@ -21,6 +25,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +42,7 @@ from equikernel.theory.activation import Activation, activation
 _RHO = 0.5
 _ACROSS = math.sqrt(1.0 - _RHO**2)
 _PLAIN, _INDEPENDENT = 2**20, 2**22
-_SAMPLES, _REPLICATES, _COVARIANCES = 2**16, 16, 8
+_SAMPLES, _REPLICATES, _COVARIANCES, _AT_ONCE = 2**16, 16, 8, 64
 _SEEDS = 32
 _Contender = tuple[Callable[[], Any], int]  # what to run, and its number of samples
 
@@ -105,7 +111,23 @@ def contenders(name: str, phi: Activation) -> dict[str, _Contender]:
         "independent, both": (lambda: independent_duals(phi, 1.0, 1.0, _RHO, samples=_INDEPENDENT).value, _INDEPENDENT),
         "sobol": (sobol, _SAMPLES * _REPLICATES * _COVARIANCES),
         "sobol first": (lambda: sobol(next(seeds), 1), _SAMPLES * _REPLICATES),
+        "sobol, 64 at once": (
+            lambda: sobol_duals(phi, 1.0, 1.0, np.linspace(_RHO, 0.9, _AT_ONCE), slope=False).value[0],
+            _SAMPLES * _REPLICATES * _AT_ONCE,
+        ),
     }
+
+
+def _on_the_clock(run: Callable[[], Any], taken: list[float]) -> Callable[[], Any]:
+    """The same, adding its processor seconds to a list."""
+
+    def clocked() -> Any:
+        start = time.process_time()
+        result = run()
+        taken.append(time.process_time() - start)
+        return result
+
+    return clocked
 
 
 def run(name: str, threads: int, repeats: int) -> dict[str, Any]:
@@ -115,12 +137,15 @@ def run(name: str, threads: int, repeats: int) -> dict[str, Any]:
     truth = pair_duals(phi, 0.0, 1.0, 1.0, _RHO)[0]
     runs = contenders(name, phi)
     if threads > 1:  # the plain ones have one thread whatever is set
-        runs = {who: runs[who] for who in ("numpy", "independent", "independent, both", "sobol", "sobol first")}
+        runs = {who: run for who, run in runs.items() if who not in ("numpy blocks", "numba loop")}
     for who, (estimate, samples) in runs.items():
-        # all estimates have a standard deviation below one a sample
-        assert abs(float(estimate()) - truth) < 6.0 / math.sqrt(samples), who
-    seconds = take_turns({who: estimate for who, (estimate, _) in runs.items()}, repeats)
+        # a sample has a standard deviation below one, and 2^20 samples are the fewest in an estimate
+        assert abs(float(estimate()) - truth) < 6.0 / math.sqrt(min(samples, _PLAIN)), who
+    processor: dict[str, list[float]] = {who: [] for who in runs}
+    seconds = take_turns({who: _on_the_clock(run, processor[who]) for who, (run, _) in runs.items()}, repeats)
     rates = {who: {key: runs[who][1] / taken[other] for key, other in _RATES.items()} for who, taken in seconds.items()}
+    for who, taken in processor.items():
+        rates[who]["processor"] = runs[who][1] / statistics.median(taken[1:])  # the first round is not counted
     found = [sobol_duals(phi, 1.0, 1.0, _RHO, slope=False, seed=1000 + seed) for seed in range(_SEEDS)]
     error = math.sqrt(np.mean([(float(f.value) - truth) ** 2 for f in found]))
     claimed = math.sqrt(np.mean([float(f.value_error) ** 2 for f in found]))
@@ -132,7 +157,10 @@ def run(name: str, threads: int, repeats: int) -> dict[str, Any]:
         "threads": threads,
         "seconds": seconds,
         "samples_per_second": rates,
-        "over_numpy": {who: rate["median"] / rates["numpy"]["median"] for who, rate in rates.items()},
+        "over_numpy": {
+            who: {key: rate[key] / rates["numpy"][key] for key in ("median", "processor")}
+            for who, rate in rates.items()
+        },
         "sobol_error": error,
         "sobol_claimed_error": claimed,
         "independent_error_in_equal_time": independent,
@@ -146,8 +174,10 @@ def report(row: dict[str, Any]) -> None:
     """A few lines for one activation."""
     print(f"{row['activation']}, {row['threads']} thread{'s' * (row['threads'] > 1)}: million samples a second")
     for who, rate in row["samples_per_second"].items():
-        median, least, largest = (rate[key] / 1e6 for key in ("median", "least", "largest"))
-        print(f"  {who:18s} {median:8.1f} ({least:.1f} to {largest:.1f}), {row['over_numpy'][who]:6.1f} times numpy")
+        median, least, largest, processor = (rate[k] / 1e6 for k in ("median", "least", "largest", "processor"))
+        times = row["over_numpy"][who]
+        line = f"  {who:18s} {median:7.1f} ({least:6.1f} to {largest:6.1f}) {times['median']:6.1f} x"
+        print(line + f"   processor {processor:7.1f} {times['processor']:6.1f} x" * (row["threads"] == 1))
     error, independent = row["sobol_error"], row["independent_error_in_equal_time"]
     print(
         f"  error of sobol {error:.2g} (claimed {row['sobol_claimed_error']:.2g}), of independent samples in the same "

@@ -170,37 +170,43 @@ def _estimates(
 def _sums(source: _Source, activation: Activation | HasFunctions, slope: bool, pairs: FloatArray) -> FloatArray:
     """Sums for some pairs: by compiled loops where there are any, and by NumPy functions elsewhere.
 
-    Zero variances are for the functions, whose values at breakpoints are exact, and so are arguments for which a
+    Zero variances are for the functions, whose values at breakpoints are phi's own, and so are pairs for which a
     compiled loop has overflowed.
     """
     if not isinstance(activation, Activation) or not activation.has_expression:
-        return _finite(source(_functions(activation, slope), pairs), pairs)
-    regular = (pairs[:, 0] > 0.0) & (pairs[:, 1:3] != 0.0).any(axis=1)
+        return _careful_sums(source, activation, slope, pairs)
     sums = source(Compiled(activation, slope), pairs)
-    redone = ~(regular & np.isfinite(sums[..., _FINITE]).all(axis=(*range(sums.ndim - 2), -1)))
-    if redone.any():
-        sums[..., redone, :] = source(_functions(activation, slope), pairs[redone])
-    return _finite(sums, pairs)
+    degenerate = (pairs[:, 0] == 0.0) | (pairs[:, 1:3] == 0.0).all(axis=1)
+    if degenerate.any():
+        phi, rate = (function("numpy", accurate=False) for function in (activation.function, activation.derivative))
+        sums[..., degenerate, :] = source(Functions(phi, rate if slope else None), pairs[degenerate])
+    missing = ~_is_finite(sums)
+    if missing.any():
+        sums[..., missing, :] = _careful_sums(source, activation, slope, pairs[missing])
+    return sums
 
 
-def _functions(activation: Activation | HasFunctions, slope: bool) -> Functions:
-    return Functions(activation.function("numpy"), activation.derivative("numpy") if slope else None)
-
-
-def _finite(sums: FloatArray, pairs: FloatArray) -> FloatArray:
-    """The sums themselves.
+def _careful_sums(source: _Source, activation: Activation | HasFunctions, slope: bool, pairs: FloatArray) -> FloatArray:
+    """Sums by the activation's own functions, which are slower and overflow last.
 
     Raises:
-        AccuracyError: one is not finite.
+        AccuracyError: they overflow.
     """
-    found = np.isfinite(sums[..., _FINITE]).all(axis=(*range(sums.ndim - 2), -1))
-    if not found.all():
-        r, s, t, _ = pairs[np.argmin(found)]
+    functions = Functions(activation.function("numpy"), activation.derivative("numpy") if slope else None)
+    sums = source(functions, pairs)
+    finite = _is_finite(sums)
+    if not finite.all():
+        r, s, t, _ = pairs[np.argmin(finite)]
         raise AccuracyError(
             f"phi(u) phi(v) or phi'(u) phi'(v) is not finite in float64 at some point of the pair with variances "
             f"{r * r:.4g} and {s * s + t * t:.4g}: rescale the activation or the data"
         )
     return sums
+
+
+def _is_finite(sums: FloatArray) -> npt.NDArray[np.bool_]:
+    """Pair by pair, whether all that an estimate needs is finite, (P,)."""
+    return np.asarray(np.isfinite(sums[..., _FINITE]).all(axis=(*range(sums.ndim - 2), -1)))
 
 
 def _check_count(name: str, count: Any, least: int) -> None:

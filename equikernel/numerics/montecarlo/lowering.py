@@ -31,11 +31,15 @@ OPERATIONS = (
 
 
 class Lines(NamedTuple):
-    """A piecewise linear phi: slopes[k] x + heights[k] between breaks[k - 1] and breaks[k]; at least one break."""
+    """A piecewise linear phi: slopes[k] x + heights[k] between breaks[k - 1] and breaks[k]; at least one break.
+
+    Its derivative is zeros[k] x + slopes[k].
+    """
 
     breaks: tuple[float, ...]
     slopes: tuple[float, ...]
     heights: tuple[float, ...]
+    zeros: tuple[float, ...]
 
 
 class Steps(NamedTuple):
@@ -70,8 +74,12 @@ def _lines(activation: Activation) -> Lines | None:
     arithmetic = mp_arithmetic(40)
     zero = arithmetic.context.zero
     breaks = tuple(float(b) for b in activation.breakpoints)
-    lines = [tuple(float(p.run(arithmetic, zero)) for p in ps) for ps in (slopes, activation.program.programs)]
-    return Lines(breaks, *lines) if breaks else Lines((math.inf,), lines[0] * 2, lines[1] * 2)
+    rises, heights = (
+        tuple(float(p.run(arithmetic, zero)) for p in programs) for programs in (slopes, activation.program.programs)
+    )
+    if not breaks:
+        breaks, rises, heights = (math.inf,), rises * 2, heights * 2
+    return Lines(breaks, rises, heights, (0.0,) * len(rises))
 
 
 def _steps(activation: Activation, slope: bool) -> Steps:

@@ -212,42 +212,26 @@ def add_steps(steps: Any, with_slope: bool, pairs: Any, points: Any, sums: Any) 
 
 
 @numba.njit(error_model="numpy", forceinline=True)
-def _line(lines: Any, x: float) -> tuple[float, float]:
-    """(phi(x), phi'(x)) of a piecewise linear phi."""
-    slope, height = lines.slopes[0], lines.heights[0]
-    for k in range(len(lines.breaks)):
-        right = x > lines.breaks[k]
-        slope = lines.slopes[k + 1] if right else slope
-        height = lines.heights[k + 1] if right else height
-    return slope * x + height, slope
+def _line(breaks: Any, slopes: Any, heights: Any, x: float) -> Any:
+    """slopes[k] x + heights[k] for the k with breaks[k - 1] < x <= breaks[k]."""
+    slope, height = slopes[0], heights[0]
+    for k in range(len(breaks)):
+        right = x > breaks[k]
+        slope = slopes[k + 1] if right else slope
+        height = heights[k + 1] if right else height
+    return slope * x + height
 
 
 @_summing
-def _add_line_values(lines: Any, pair: Any, a: Any, b: Any, weight: Any, sums: Any) -> None:
-    """``add_products`` of phi(u) and phi(v), for one pair and straight lines."""
-    r, s, t, centre = pair[0], pair[1], pair[2], pair[3]
-    total, squares, size = 0.0, 0.0, 0.0
-    for k in range(a.size):
-        left, _ = _line(lines, r * a[k])
-        right, _ = _line(lines, s * a[k] + t * b[k])
-        term = weight[k] * ((left - centre) * (right - centre))
-        total += term
-        squares += term * term
-        size += abs(term)
-    sums[0] += total
-    sums[1] += squares
-    sums[2] += size
-
-
-@_summing
-def _add_line_slopes(lines: Any, pair: Any, a: Any, b: Any, weight: Any, sums: Any) -> None:
-    """``add_products`` of phi'(u) and phi'(v), for one pair and straight lines."""
+def _add_lines_of_pair(lines: Any, pair: Any, centre: float, a: Any, b: Any, weight: Any, sums: Any) -> None:
+    """``add_products`` for one pair and lines (breaks, slopes, heights)."""
+    breaks, slopes, heights = lines
     r, s, t = pair[0], pair[1], pair[2]
     total, squares, size = 0.0, 0.0, 0.0
     for k in range(a.size):
-        _, left = _line(lines, r * a[k])
-        _, right = _line(lines, s * a[k] + t * b[k])
-        term = weight[k] * (left * right)
+        left = _line(breaks, slopes, heights, r * a[k])
+        right = _line(breaks, slopes, heights, s * a[k] + t * b[k])
+        term = weight[k] * ((left - centre) * (right - centre))
         total += term
         squares += term * term
         size += abs(term)
@@ -259,13 +243,15 @@ def _add_line_slopes(lines: Any, pair: Any, a: Any, b: Any, weight: Any, sums: A
 @_summing
 def add_lines(lines: Any, with_slope: bool, pairs: Any, points: Any, sums: Any) -> None:
     """As ``add_steps``, for an activation of straight lines: nothing is stored between a point and the sums."""
+    value = lines.breaks, lines.slopes, lines.heights
+    slope = lines.breaks, lines.zeros, lines.slopes
     for start in range(0, points.shape[1], _BLOCK):
         block = slice(start, start + _BLOCK)
         a, b, weight = points[0, block], points[1, block], points[2, block]
         for p in range(pairs.shape[0]):
-            _add_line_values(lines, pairs[p], a, b, weight, sums[p, :3])
+            _add_lines_of_pair(value, pairs[p], pairs[p, 3], a, b, weight, sums[p, :3])
             if with_slope:
-                _add_line_slopes(lines, pairs[p], a, b, weight, sums[p, 3:])
+                _add_lines_of_pair(slope, pairs[p], 0.0, a, b, weight, sums[p, 3:])
 
 
 @_compiled
