@@ -79,7 +79,7 @@ def _fits(n: int, rows: list[dict[str, Any]]) -> bool:
     taken = [row["memory_taken"] for row in rows]
     if not rows or None in taken or available is None:
         return True
-    each = max(16.0, *(most / row["n"] ** 2 for row, most in zip(rows, taken, strict=True)))  # bytes a pair
+    each = max(16.0, taken[-1] / rows[-1]["n"] ** 2)  # bytes a pair; at small n they are those of code and tables
     needed = (each + 8.0) * n * n + 8.0 * n * FEATURES  # with the matrix of dsyrk, and X
     if needed <= _SHARE * available:
         return True
