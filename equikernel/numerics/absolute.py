@@ -19,6 +19,7 @@ from equikernel.theory.program import X
 __all__ = ["AbsoluteForm", "absolute_form"]
 
 FloatArray = npt.NDArray[np.float64]
+_SERIES_TERMS = 8  # the next is 1e-19 of the first at 1/2
 _MEAN = math.sqrt(2.0 / math.pi)  # E|xi|
 
 
@@ -41,7 +42,7 @@ class AbsoluteForm:
         product, c = w * other, self.c - centre
         cosine = np.cos(omega)
         chord = 2.0 * np.sin(0.5 * omega) ** 2  # 1 - cos omega, without cancellation
-        lune = (2.0 / math.pi) * (np.sin(omega) - omega * cosine)
+        lune = (2.0 / math.pi) * _sine_less_chord(omega)
         means = self.b * _MEAN * (w + other)
         value = product * (self.a**2 * sign * cosine + self.b**2 * (cosine + lune)) + c * means + c * c
         slope = self.a**2 + self.b**2 * sign * (1.0 - omega * (2.0 / math.pi))
@@ -51,6 +52,15 @@ class AbsoluteForm:
         opposite = self.b**2 * far + 4.0 * c * (c + means)
         distance = self.a**2 * linear + np.where(sign > 0.0, self.b**2 * near, opposite)
         return value, slope, distance
+
+
+def _sine_less_chord(omega: FloatArray) -> FloatArray:
+    """sin omega - omega cos omega, below 1/2 by its series sum_k (-1)^(k+1) 2k/(2k+1)! omega^(2k+1): no cancellation."""
+    square = omega * omega
+    tail = np.zeros_like(omega)
+    for k in range(_SERIES_TERMS, 0, -1):
+        tail = 2.0 * k / math.factorial(2 * k + 1) - square * tail
+    return np.where(omega < 0.5, omega * square * tail, np.sin(omega) - omega * np.cos(omega))
 
 
 @lru_cache(maxsize=256)

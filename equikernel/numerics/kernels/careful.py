@@ -24,6 +24,7 @@ from equikernel.numerics.kernels.table import TIERS, HermiteTable
 __all__ = [
     "CAREFUL",
     "CLOSE",
+    "CRITICAL",
     "LONG",
     "UNSETTLED",
     "Pairs",
@@ -42,9 +43,10 @@ _LANES = 8
 _LONG_TERMS = TIERS[1:]
 _COSTLY, _MANY = 1024, 256  # a table of more terms is made when quadrature would have to do more pairs than this
 _STEPS = 100
+CRITICAL = 0.95  # sigma_a2 F' above which errors of r are amplified too much
 CLOSE = 1e-3  # kinks make the slope as sensitive as sqrt(1 - |r|): above 1 - this, r has too few digits
 _ROUNDING = 2.0**-50  # of r
-_ULPS = 2.0**-49
+_ULPS = 2.0**-51
 _SETTLED, _NOTHING = 1e-14, 1e-22  # of y = 1 - |r|, relative and absolute
 _LEAST_RATE = 1e-6  # of 1 - sigma_a2 F', below which a plain step takes the place of Newton's
 _BATCH = 1024
@@ -119,7 +121,7 @@ def _solve_long(a: Any, b: Any, i: Any, j: Any, s: Any, sigma_a2: float, F: Any,
             rate = 1.0 - sigma_a2 * slope
             gap = s[p] + sigma_a2 * value - r
             moved = min(max(r + gap / (rate if rate > _LEAST_RATE else 1.0), -1.0), 1.0)
-            settled = abs(moved - r) <= _ROUNDING
+            settled = abs(gap) <= _ROUNDING
             r = moved
             value, slope = _long_series(left, right, r)
         F[p], r_out[p] = value, r
@@ -167,7 +169,7 @@ def _long_batch(
     reach = min(limit_i, limit_j)
     if table.activation.breakpoints:
         reach = min(reach, 1.0 - CLOSE)
-    done = settled & (np.abs(r) <= reach)
+    done = settled & (np.abs(r) <= reach) & ~(sigma_a2 * F_dot > CRITICAL)
     result.G[places], result.G_dot[places], result.r[places] = constant + w * F, F_dot, r
     result.method[places] = np.where(done, LONG, np.where(settled, 0, UNSETTLED))
     result.error[places] = TAIL
@@ -220,11 +222,12 @@ def solve_by_angle(
     apart = (q[0] - q[1]) ** 2 / (rows.roots[pairs.i] + columns.roots[pairs.j]) ** 2
     sign = np.where(estimate < 0.0, -1.0, 1.0)
     given = (distances - apart) / (2.0 * w)
-    noise = _ULPS * (distances + apart) / (2.0 * w)  # of y: the two may cancel
+    size = (distances + apart) / (2.0 * w)  # of what may cancel in the equation
+    energy = np.maximum(rows.second_moment[pairs.i], columns.second_moment[pairs.j])
     y = np.clip(1.0 - np.abs(estimate) if sigma_a2 else given, 0.0, 1.0)
     result = Solved.empty(n)
     result.method[:] = UNSETTLED
-    pending = np.arange(n)
+    pending, settled = np.arange(n), np.zeros(n, dtype=bool)
     before: tuple[FloatArray, FloatArray] | None = None
     for _ in range(_STEPS):
         at = y[pending]
@@ -237,11 +240,15 @@ def solve_by_angle(
             break
         gap = at - given[pending] - sigma_a2 * found.distance / (2.0 * w[pending])
         moved = np.clip(at - gap / _rate(sigma_a2, found.slope, at, gap, before), 0.0, 1.0)
-        settled = np.abs(moved - at) <= _SETTLED * at + noise[pending] + _NOTHING
-        result.method[pending[settled]] = CAREFUL
+        # phi(u) - phi(v) is known to the last digits of phi, not to its own
+        blur = found.distance + np.sqrt(found.distance * energy[pending])
+        noise = _ULPS * (4.0 * size[pending] + sigma_a2 * blur / (2.0 * w[pending]))
         y[pending] = moved
-        before = (at[~settled], gap[~settled])
-        pending = pending[~settled]
+        done = settled[pending]  # with the step after the one that settled: its error is divided by 1 - sigma_a2 F'
+        settled[pending] = np.abs(gap) <= _SETTLED * at + noise + _NOTHING
+        result.method[pending[done]] = CAREFUL
+        before = (at[~done], gap[~done])
+        pending = pending[~done]
         if not len(pending):
             break
     result.r[:] = sign * (1.0 - y)

@@ -13,7 +13,7 @@ from equikernel.numerics.kernels.table import HermiteTable
 __all__ = ["sample_variances"]
 
 FloatArray = npt.NDArray[np.float64]
-_RATIO = 1.25
+_GROWTH = 0.25  # of q, the longest step up
 _FARTHEST = 1e9  # variances beyond this multiple of the largest in sight do not exist
 _NOISE = 1e-28  # phi_c(0)^2 below this multiple of the reference variance is rounding of the centre
 _STEPS = 60
@@ -25,7 +25,8 @@ def sample_variances(
 ) -> FloatArray:
     """The smallest root of q = sigma_a2 E[phi_c(sqrt(q) xi)^2] + bias_i for every sample, shape (n,).
 
-    Brackets grow geometrically from below (q >= bias_i), then Newton's iteration stays inside them.
+    Brackets grow from below (q >= bias_i), by Newton's step or geometrically, whichever is less; then Newton's
+    iteration stays inside them.
 
     Args:
         table: of the activation.
@@ -57,9 +58,16 @@ def sample_variances(
     pending = np.arange(len(b))
     farthest = _FARTHEST * max(reference, float(b.max()))
     while len(pending):
-        pending = pending[excess(high[pending], pending)[0] < 0.0]
-        low[pending] = high[pending]
-        high[pending] *= _RATIO
+        at = high[pending]
+        value, slope = excess(at, pending)
+        # a longer step than Newton's might pass two near roots; where the excess is concave Newton's does not
+        with np.errstate(divide="ignore", invalid="ignore"):
+            newton = np.where(slope > 0.0, -value / slope, np.inf)
+        step = np.minimum(newton, _GROWTH * at)
+        short = (value < 0.0) & (step > _SETTLED * at)
+        pending, at, step = pending[short], at[short], step[short]
+        low[pending] = at
+        high[pending] = at + step
         beyond = pending[high[pending] > farthest]
         if len(beyond):
             sample = first + np.flatnonzero(active)[beyond[0]]

@@ -19,7 +19,6 @@ from equikernel.numerics.kernels.sources import (
     ArraySamples,
     array_samples,
     require_same_features,
-    scale_of_norms,
     survey,
 )
 from equikernel.numerics.memory import available_memory, require_memory
@@ -92,8 +91,9 @@ class Estimate:
         total = sum(self.methods.values())
         methods = ", ".join(f"{name} {count / total:.3%}" for name, count in self.methods.items())
         return (
-            f"{names} of {self.n} x {self.m} samples with {self.features} features: {self.blocks} blocks of up to "
-            f"{self.block} x {self.block} pairs, {self.sampled} of them solved for this estimate\n"
+            f"{names} of {self.n} x {self.m} samples with {self.features} features\n"
+            f"blocks:     {self.blocks} of up to {self.block} x {self.block} pairs, "
+            f"{self.sampled} solved for this estimate\n"
             f"solving:    {solving}\n{writing}"
             f"in memory:  {_size(self.memory_bytes)} ({_size(self.memory_available)} available)\n"
             f"streamed:   {_size(self.streaming_bytes)} of memory with {self.max_blocks} blocks at a time, "
@@ -136,8 +136,8 @@ def estimate_kernels(
         blocks: number of blocks to solve.
         seed: of the sample.
         threads: number of threads, by default all cores.
-        folder: where the kernels would be written: the estimate then has the free space there, and the time that
-            writing takes, from one block that is written there and removed.
+        folder: where the kernels would be written, which need not exist yet: the estimate then has the free space
+            there, and the time that writing takes, from one block that is written there and removed.
 
     Raises:
         DataError: unusable data.
@@ -146,6 +146,7 @@ def estimate_kernels(
         SolutionError: as of ``implicit_kernels``, of a pair in the sample.
     """
     wanted = wanted_kernels(which)
+    place = None if folder is None else _existing(Path(folder))
     held, sampled = positive_integer(max_blocks, "max_blocks"), positive_integer(blocks, "blocks")
     base = resident_bytes()
     rows = array_samples(X, "X")
@@ -153,7 +154,7 @@ def estimate_kernels(
     require_same_features(rows.shape[1], (columns or rows).shape[1])
     plan = BlockPlan.of(rows.shape[0], None if columns is None else columns.shape[0], block)
     seen = survey(rows)
-    engine = engine_of(deq, scale_of_norms(seen.norms) if tau0 is None else tau0, trained, wanted)
+    engine = engine_of(deq, tau0, trained, wanted, seen.norms)
     job = Job(engine, plan, rows, columns, (None, None), thread_count(threads))
     require_memory(streaming_bytes(job, 1), f"a block of {plan.block} samples", "use a smaller block")
     sample = BlockSample.drawn(job, sampled, seed)
@@ -171,9 +172,9 @@ def estimate_kernels(
         threads=thread_count(threads),
         solving_seconds=seconds,
         solving_interval=interval,
-        writing_seconds=None if folder is None else sample.writing_time(Path(folder)),
+        writing_seconds=None if place is None else sample.writing_time(place),
         disk_bytes=8 * plan.n * plan.m * sum(wanted),
-        disk_free=None if folder is None else shutil.disk_usage(folder).free,
+        disk_free=None if place is None else shutil.disk_usage(place).free,
         memory_bytes=base + 8 * plan.n * plan.m * sum(wanted) + sum(_bytes(job, side) for side in sides),
         streaming_bytes=base + streaming_bytes(job, held),
         max_blocks=held,
@@ -181,6 +182,12 @@ def estimate_kernels(
         methods=sample.methods(),
         error_bound=max(record.error_bound for record in sample.records),
     )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the one that it would be made in."""
+    absolute = folder.resolve()
+    return next(place for place in (absolute, *absolute.parents) if place.is_dir())
 
 
 def _bytes(job: Job, samples: ArraySamples) -> int:

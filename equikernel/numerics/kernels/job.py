@@ -21,7 +21,7 @@ from equikernel.numerics.kernels.block import Block, compute_block
 from equikernel.numerics.kernels.engine import Engine, Prepared
 from equikernel.numerics.kernels.manifest import BlockRecord
 from equikernel.numerics.kernels.plan import BlockPlan, Place
-from equikernel.numerics.kernels.sources import Samples
+from equikernel.numerics.kernels.sources import Samples, scale_of_norms
 from equikernel.numerics.kernels.storage import KernelFile
 from equikernel.numerics.kernels.tile import pair_counts
 from equikernel.theory.activation import Activation
@@ -52,11 +52,22 @@ def wanted_kernels(which: str | Iterable[str]) -> tuple[bool, bool]:
     return "ck" in names, "ntk" in names
 
 
-def engine_of(model: Model, tau0: Any, trained: str, wanted: tuple[bool, bool]) -> Engine:
-    """The engine of a DEQ or of an explicit network, which has a tau0 of its own."""
+def engine_of(
+    model: Model, tau0: Any, trained: str, wanted: tuple[bool, bool], norms: FloatArray | None = None
+) -> Engine:
+    """The engine of a DEQ, for tau0 or (None) for that of samples with these squared norms, or of an explicit network.
+
+    Raises:
+        InputError: bad arguments; a tau0 for an explicit network, which has one of its own.
+        DataError: all norms are zero.
+    """
     ck, ntk = wanted
     if isinstance(model, ExplicitNetwork):
+        if tau0 is not None:
+            raise InputError(f"an explicit network has a tau0 of its own ({model.tau0}): leave tau0 out; got {tau0!r}")
         return Engine.of_explicit(model, ck=ck, ntk=ntk)
+    if tau0 is None and norms is not None:
+        tau0 = scale_of_norms(norms)
     return Engine.of_deq(model, tau0, trained=trained, ck=ck, ntk=ntk)
 
 

@@ -22,7 +22,6 @@ from equikernel.numerics.kernels.sources import (
     matrix_part,
     require_same_features,
     row_norms,
-    scale_of_norms,
 )
 from equikernel.numerics.kernels.tile import pair_counts
 from equikernel.numerics.moments import require_derivative
@@ -204,7 +203,7 @@ def _itself(engine: Engine) -> Engine:
 
 
 def _engine_from_norms(deq: DEQ, norms: list[FloatArray], trained: str, wanted: tuple[bool, bool]) -> Engine:
-    return engine_of(deq, scale_of_norms(np.concatenate(norms)), trained, wanted)
+    return engine_of(deq, None, trained, wanted, np.concatenate(norms))
 
 
 def _solved(engine: Engine, rows: Prepared, columns: Prepared | None, threads: int) -> dict[str, Any]:

@@ -96,6 +96,12 @@ class BlockPlan:
         rows, columns = self.size(place)
         return rows * columns * (2 if self.symmetric and not self.on_diagonal(place) else 1)
 
+    def bytes_on_disk(self, place: Place, *, padded: bool) -> int:
+        """Bytes of a kernel that a block provides; padded: as chunks of one size, which the last blocks do not fill."""
+        if not padded:
+            return 8 * self.entries(place)
+        return self.block_bytes * (2 if self.symmetric and not self.on_diagonal(place) else 1)
+
     @property
     def block_bytes(self) -> int:
         """Bytes of the largest block of one kernel."""

@@ -144,7 +144,8 @@ def _solve_strip(
 @numba.njit(cache=True, nogil=True, fastmath={"contract"})
 def solve_tile(
     products: Any, rows: Any, tile: Any, columns: Any, reach: Any, rough: Any, starts: Any, limit: float,
-    sigma_a2: float, sigma_b2: float, form: tuple[int, int, float], diagonal: bool, G: Any, G_dot: Any, left: Any,
+    critical: float, sigma_a2: float, sigma_b2: float, form: tuple[int, int, float], diagonal: bool,
+    G: Any, G_dot: Any, left: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """Every pair of a tile; see the module's docstring for the formulas.
 
@@ -157,6 +158,7 @@ def solve_tile(
         rough: the same for the first pass, which need not be exact.
         starts: two starting polynomials and, in the last place, the largest |s| they are good for, (2, 7).
         limit: the largest |r| that is solved here.
+        critical: sigma_a2 F' above which a pair is left to more careful methods.
         sigma_a2: hidden variance.
         sigma_b2: input variance.
         form: m, p, and b^2 if phi = a x + b |x| + c, else 0.
@@ -184,6 +186,9 @@ def solve_tile(
             s[j] = (sigma_b2 * given[j] + shift * means[j]) * (inverse * inverses[j])
         mark[:] = False
         terms = _solve_strip(rows[i, 4:], first, tile, firsts, strip, mark, reach, rough, starts, limit, sigma_a2, form)
+        if sigma_a2 * _largest(slope) > critical:
+            for j in range(begin, count):
+                mark[j] |= sigma_a2 * slope[j] > critical
         most = max(most, terms)
         closed += count - begin if terms < 0 else 0
         for j in range(begin, count):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +65,20 @@ class ArraySamples:
 
     def part(self, rows: slice) -> FloatArray:
         part = self.X[rows]
-        return matrix_part(np.array(part) if isinstance(part, np.memmap) else part, self.what, rows.start)
+        if isinstance(part, np.memmap):
+            part = np.array(part)
+            _give_back(self.X)
+        return matrix_part(part, self.what, rows.start)
+
+
+def _give_back(X: npt.NDArray[Any]) -> None:
+    """Give the pages of a memory map back, which would count as this process's memory: the file still has them."""
+    base: Any = X
+    while isinstance(base, np.ndarray):
+        base = base.base
+    # of a copy-on-write map they may hold what the file does not
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") and getattr(X, "mode", "c") != "c":
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from equikernel.numerics.kernels.sources import (
     array_samples,
     is_dask,
     require_same_features,
-    scale_of_norms,
     spooled,
     survey,
 )
@@ -107,8 +106,8 @@ def stream_kernels(
 ) -> StreamedKernels:
     """Exact kernels (see ``implicit_kernels``) written to disk block by block; neither they nor X need fit into memory.
 
-    Every block and its mirror image are written by who solved it, and count as done once they are on the disk. After
-    any end, a killed process or machine included, the same call goes on with what is missing. The numbers are those of
+    Every block and its mirror image are written by who solved it, and count as done once they are flushed to the disk.
+    However a call ends, ``kill -9`` included, the same call goes on with what is missing. The numbers are those of
     ``implicit_kernels`` up to rounding (about 1e-15 of the kernel's scale), and the same to the last bit for every
     number of threads, workers and interruptions with the same ``block``.
 
@@ -156,12 +155,12 @@ def stream_kernels(
             "block": plan.block,
             "format": format,
         }
-        engine = engine_of(deq, scale_of_norms(seen.norms) if tau0 is None else tau0, trained, wanted)
+        engine = engine_of(deq, tau0, trained, wanted, seen.norms)
         job = Job(engine, plan, rows, columns, files, threads)
         manifest = _manifest(folder, [file for file in files if file is not None], problem, resume=resume)
         resumed = len(manifest.done)
         places = [place for place in plan.places() if place not in manifest.done]
-        _require_disk(folder, 8 * sum(wanted) * sum(map(plan.entries, places)))
+        _require_disk(folder, sum(wanted) * sum(plan.bytes_on_disk(place, padded=format == "zarr") for place in places))
 
         def record(done: BlockRecord) -> None:
             manifest.add(done)

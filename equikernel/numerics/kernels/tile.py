@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.errors import ConvergenceError, EquikernelError
-from equikernel.numerics.kernels.careful import CAREFUL, LONG, UNSETTLED, Pairs, Solved
+from equikernel.numerics.kernels.careful import CAREFUL, CRITICAL, LONG, UNSETTLED, Pairs, Solved
 from equikernel.numerics.kernels.leftover import solve_leftover
 from equikernel.numerics.kernels.problem import Problem, SharedLayer, Tile, not_a_contraction
 from equikernel.numerics.kernels.series import solve_tile
@@ -111,7 +111,7 @@ class TileWork:
         solve: Callable[..., tuple[int, int]] = solve_tile
         terms, closed = solve(
             inputs, layer.rows[tile.rows], wide[4:].ravel(), wide[:4], layer.reach.exact, layer.reach.rough,
-            layer.starts, layer.limit, *self.problem.sigmas, layer.form, tile.diagonal, G, G_dot, marked,
+            layer.starts, layer.limit, CRITICAL, *self.problem.sigmas, layer.form, tile.diagonal, G, G_dot, marked,
         )  # fmt: skip
         left |= marked
         self.G.append(G)
