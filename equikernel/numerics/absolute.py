@@ -55,7 +55,7 @@ class AbsoluteForm:
 
 
 def _sine_less_chord(omega: FloatArray) -> FloatArray:
-    """sin omega - omega cos omega, below 1/2 by its series sum_k (-1)^(k+1) 2k/(2k+1)! omega^(2k+1): no cancellation."""
+    """The sine less omega times the cosine, below 1/2 by its series sum_k (-1)^(k+1) 2k/(2k+1)! omega^(2k+1)."""
     square = omega * omega
     tail = np.zeros_like(omega)
     for k in range(_SERIES_TERMS, 0, -1):
