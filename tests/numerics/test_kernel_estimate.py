@@ -19,7 +19,7 @@ from equikernel.numerics.kernels.estimate import estimate_kernels
 from equikernel.numerics.kernels.job import Job, engine_of
 from equikernel.numerics.kernels.manifest import BlockRecord
 from equikernel.numerics.kernels.plan import BlockPlan
-from equikernel.numerics.kernels.sampling import BlockSample, ratio_estimate
+from equikernel.numerics.kernels.sampling import BlockSample, ratio_estimate, resident_bytes
 from equikernel.numerics.kernels.sources import array_samples
 from equikernel.numerics.kernels.stream import stream_kernels
 from equikernel.theory.models import DEQ, ExplicitNetwork
@@ -119,6 +119,7 @@ def test_two_hundred_thousand_samples_in_a_memory_map(tmp_path):
     del given
     given = np.load(tmp_path / "X.npy", mmap_mode="r")
     estimate_kernels(given[:3000], GELU, block=block)  # modules and compiled code are not what is measured
+    resident = resident_bytes()
     tracemalloc.start()
     try:
         estimate = estimate_kernels(given, GELU, block=block, blocks=6, folder=tmp_path)
@@ -130,7 +131,8 @@ def test_two_hundred_thousand_samples_in_a_memory_map(tmp_path):
     assert estimate.sampled == 6
     assert estimate.disk_bytes == 16 * n * n
     assert estimate.memory_bytes > 16 * n * n
-    assert estimate.streaming_bytes < 10**9
+    # of the whole process, in which other tests may have left much
+    assert estimate.streaming_bytes - resident < 10**9
     assert estimate.solving_interval[0] <= estimate.solving_seconds <= estimate.solving_interval[1]
     assert estimate.writing_seconds > 0.0
     assert estimate.disk_free > 0
