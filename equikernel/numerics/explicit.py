@@ -43,7 +43,7 @@ def explicit_coefficients(net: ExplicitNetwork, digits: int = 15, *, ntk: bool =
     Args:
         net: the network; layer l is centred at its own input scale tau_(l-1).
         digits: up to 15 in float64, above in mpmath.
-        ntk: whether the NTK's coefficients are wanted too (all layers trained, readout included).
+        ntk: whether the NTK's coefficients are wanted too (all layers trained at ``net.rates``, readout included).
 
     Raises:
         InputError: a layer with jumps when ``ntk`` is set.
@@ -53,13 +53,14 @@ def explicit_coefficients(net: ExplicitNetwork, digits: int = 15, *, ntk: bool =
         raise InputError(f"digits must be positive; got {digits!r}")
     number: Any = float if digits <= FLOAT64_DIGITS else mp_arithmetic(digits + 10).number
     tau02 = number(exact_number(net.tau0, "tau0", positive=True)) ** 2
-    state = explicit_input(tau02)
-    for layer in net.layers:
+    first, *rates = (number(exact_number(rate, "a learning rate")) for rate in net.learning_rates)
+    state = explicit_input(tau02, first)
+    for layer, rate in zip(net.layers, rates, strict=True):
         if ntk:
             require_derivative(layer.activation)
         m = gaussian_moments(layer.activation, state.tau2**0.5, digits)
         v = m.v.value if ntk else 0
-        state = explicit_layer(state, m.V.value, m.d1.value, m.d2.value, m.h.value, v)
+        state = explicit_layer(state, m.V.value, m.d1.value, m.d2.value, m.h.value, v, rate)
     return _finished(state, ntk)
 
 

@@ -135,17 +135,20 @@ class ExplicitState:
     kappa2: Any
 
 
-def explicit_input(tau02: Any) -> ExplicitState:
-    """The state of the input itself: Sigma = Theta = X X^T."""
-    return ExplicitState(tau02, 1, 0, 0, 1, 1, 0, 0, tau02)
+def explicit_input(tau02: Any, rate: Any = 1) -> ExplicitState:
+    """The state of the input itself: Sigma = X X^T, Theta = rate X X^T; see ``explicit_layer``."""
+    return ExplicitState(tau02, 1, 0, 0, 1, rate, 0, 0, rate * tau02)
 
 
-def explicit_layer(s: ExplicitState, V: Any, d1: Any, d2: Any, h: Any, v: Any) -> ExplicitState:
+def explicit_layer(s: ExplicitState, V: Any, d1: Any, d2: Any, h: Any, v: Any, rate: Any = 1) -> ExplicitState:
     """One layer of the explicit recursion ([Ling24], [Gu22]), moments of sigma_l at tau_(l-1).
 
     alpha1 <- d1^2 alpha1, alpha2 <- d1^2 alpha2 + d2^2 alpha4^2/4, alpha3 <- d1^2 alpha3 + d2^2 alpha1^2/2,
-    alpha4 <- h alpha4, beta1 <- alpha1' + d1^2 beta1, beta2 <- alpha2' + d1^2 beta2,
-    beta3 <- alpha3' + d1^2 beta3 + d2^2 alpha1 beta1, kappa^2 <- V + v kappa^2 (primes: new values).
+    alpha4 <- h alpha4, beta1 <- eta alpha1' + d1^2 beta1, beta2 <- eta alpha2' + d1^2 beta2,
+    beta3 <- eta alpha3' + d1^2 beta3 + d2^2 alpha1 beta1, kappa^2 <- eta V + v kappa^2 (primes: new values).
+
+    ``rate`` = eta is the learning rate of the weights that act on this layer's output (1 for the readout's): the sum
+    Theta = Sigma_L + sum_l eta_l Sigma_(l-1) * Sigma'_l * ... * Sigma'_L has its term eta Sigma_l put in here.
     """
     d1_2, d2_2 = d1 * d1, d2 * d2
     alpha1 = d1_2 * s.alpha1
@@ -157,8 +160,8 @@ def explicit_layer(s: ExplicitState, V: Any, d1: Any, d2: Any, h: Any, v: Any) -
         alpha2=alpha2,
         alpha3=alpha3,
         alpha4=h * s.alpha4,
-        beta1=alpha1 + d1_2 * s.beta1,
-        beta2=alpha2 + d1_2 * s.beta2,
-        beta3=alpha3 + d1_2 * s.beta3 + d2_2 * s.alpha1 * s.beta1,
-        kappa2=V + v * s.kappa2,
+        beta1=rate * alpha1 + d1_2 * s.beta1,
+        beta2=rate * alpha2 + d1_2 * s.beta2,
+        beta3=rate * alpha3 + d1_2 * s.beta3 + d2_2 * s.alpha1 * s.beta1,
+        kappa2=rate * V + v * s.kappa2,
     )

@@ -93,29 +93,59 @@ class Layer:
 
     Attributes:
         activation: sigma, uncentred.
-        params: the family's parameters, as decimal strings or floats, for display and saving.
+        params: the family's parameters, as floats or, beyond 15 digits, decimal strings, for display and saving.
     """
 
     activation: Activation
-    params: tuple[tuple[str, float], ...] = field(default=())
+    params: tuple[tuple[str, float | str], ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """The layer's activation, as the text it was made from, and its parameters, as plain JSON types."""
         return {"expression": self.activation.name, "params": dict(self.params)}
 
+    @classmethod
+    def from_dict(cls, record: Any) -> Layer:
+        """A layer from what ``to_dict`` gives; the expression goes through the safe grammar.
+
+        Raises:
+            InputError: something else.
+            ParseError, ActivationError: an expression that is no activation.
+        """
+        if not isinstance(record, dict) or not isinstance(record.get("expression"), str):
+            raise InputError(f'a layer must be an object with an "expression" in x; got {_shown(record)}')
+        params = record.get("params", {})
+        plain = isinstance(params, dict) and all(isinstance(v, int | float | str) for v in params.values())
+        if not plain:
+            raise InputError(f"the params of a layer must be an object of numbers; got {_shown(params)}")
+        return cls(activation(record["expression"]), tuple(params.items()))
+
 
 @dataclass(frozen=True)
 class ExplicitNetwork:
-    """L layers with weights i.i.d. N(0, 1) and inputs of mean squared norm tau0^2 (theory, section 1)."""
+    """L layers with weights i.i.d. N(0, 1) and inputs of mean squared norm tau0^2 (theory, section 1).
+
+    Attributes:
+        layers: first layer first.
+        tau0: standard deviation of the data: the first layer is centred there, each other at the scale it meets.
+        rates: learning rates of the L hidden weight matrices relative to the readout's (eta_1 .. eta_L), which the NTK
+            weighs their gradients with. Empty: all 1, the NTK of section 5.
+    """
 
     layers: tuple[Layer, ...]
     tau0: float = 1.0
+    rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise InputError("an explicit network needs at least one layer; got none")
         if not (math.isfinite(self.tau0) and self.tau0 > 0):
             raise InputError(f"tau0 must be a positive finite number; got {self.tau0!r}")
+        usable = all(math.isfinite(rate) and rate >= 0 for rate in self.rates)
+        if self.rates and not (usable and len(self.rates) == len(self.layers)):
+            raise InputError(
+                f"rates must be {len(self.layers)} non-negative numbers, a learning rate for each hidden layer; "
+                f"got {self.rates!r}"
+            )
 
     @classmethod
     def of(cls, *activations: str | sp.Expr | Activation, tau0: float = 1.0) -> ExplicitNetwork:
@@ -127,6 +157,34 @@ class ExplicitNetwork:
         """The number of hidden layers."""
         return len(self.layers)
 
+    @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """eta_1 .. eta_L and 1 for the readout."""
+        return (*(self.rates or (1.0,) * self.depth), 1.0)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types: tau0 and the layers."""
-        return {"tau0": self.tau0, "layers": [layer.to_dict() for layer in self.layers]}
+        """Plain JSON types: tau0, the layers, and the learning rates if they are not all 1."""
+        record = {"tau0": self.tau0, "layers": [layer.to_dict() for layer in self.layers]}
+        return record | ({"rates": list(self.rates)} if self.rates else {})
+
+    @classmethod
+    def from_dict(cls, record: Any) -> ExplicitNetwork:
+        """A network from what ``to_dict`` gives.
+
+        Raises:
+            InputError, ParseError, ActivationError: something else.
+        """
+        if not isinstance(record, dict) or not isinstance(record.get("layers"), list):
+            raise InputError(f'a network must be an object with "tau0" and a list of "layers"; got {_shown(record)}')
+        tau0, rates = record.get("tau0", 1.0), record.get("rates", [])
+        numbers = isinstance(rates, list) and all(isinstance(v, int | float) for v in (tau0, *rates))
+        if not numbers:
+            raise InputError(f"tau0 and rates of a network must be numbers; got {_shown(tau0)} and {_shown(rates)}")
+        layers = tuple(Layer.from_dict(layer) for layer in record["layers"])
+        return cls(layers, float(tau0), tuple(float(rate) for rate in rates))
+
+
+def _shown(value: Any) -> str:
+    """A piece of a file, for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -82,6 +82,7 @@ class Engine:
         trained: "a", "aA" or "aAB"; of no meaning for an explicit network, all of whose layers are trained.
         ck: whether the conjugate kernel is wanted.
         ntk: whether the neural tangent kernel is wanted.
+        rates: of an explicit network, the learning rates of its L layers and of the readout.
     """
 
     layers: tuple[_Layer, ...]
@@ -91,6 +92,7 @@ class Engine:
     trained: str = "aA"
     ck: bool = True
     ntk: bool = True
+    rates: tuple[float, ...] = ()
     odd: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +127,7 @@ class Engine:
                 require_derivative(layer.activation)
             layers.append(_centred(layer.activation, tau))
             tau = float(gaussian_moments(layers[-1].activation, tau).V.value) ** 0.5
-        return cls(tuple(layers), net.tau0, None, 1.0, "aA", ck, ntk)
+        return cls(tuple(layers), net.tau0, None, 1.0, "aA", ck, ntk, net.learning_rates)
 
     @property
     def name(self) -> str:
@@ -172,9 +174,9 @@ class Engine:
                 return G[0], ntk_entry(G[0], G_dot[0], s, self.sigma_a2, self.sigma_b2, self.trained)
         if not self.ntk:
             return G[-1], None
-        theta = s
-        for value, slope in zip(G, G_dot, strict=True):
-            theta = value + theta * slope
+        theta = self.rates[0] * s
+        for rate, value, slope in zip(self.rates[1:], G, G_dot, strict=True):
+            theta = rate * value + theta * slope
         return G[-1], theta
 
     def diagonal(self, samples: Prepared) -> tuple[FloatArray, FloatArray | None]:

@@ -178,7 +178,8 @@ def explicit_kernels(
 
     Sigma_l = E[sigma_l(u) sigma_l(v)] under Sigma_(l-1), Theta_l = Sigma_l + Theta_(l-1) * E[sigma_l' sigma_l']
     (elementwise), Sigma_0 = Theta_0 = X Y^T; sigma_l is centred at tau_(l-1), tau_0 = net.tau0. Every layer trained,
-    readout included. Arguments and accuracy as of ``implicit_kernels``.
+    readout included; with ``net.rates`` the gradients of each hidden layer's weights are weighed by its learning rate.
+    Arguments and accuracy as of ``implicit_kernels``.
 
     Raises:
         DataError: unusable data.

@@ -74,7 +74,8 @@ def engine_of(
 def description(model: Model, tau0: Any, trained: str) -> dict[str, Any]:
     """What tells a network from others, as JSON: of the activations their names and their values at 49 points."""
     if isinstance(model, ExplicitNetwork):
-        return {"activations": [_fingerprint(layer.activation) for layer in model.layers], "tau0": repr(model.tau0)}
+        activations = [_fingerprint(layer.activation) for layer in model.layers]
+        return {"activations": activations, "tau0": repr(model.tau0), "rates": repr(model.learning_rates)}
     return {
         "activations": [_fingerprint(model.activation)],
         "sigma_a2": str(model.sigma_a2),
