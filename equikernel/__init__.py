@@ -27,7 +27,7 @@ _HOMES = {
     "enclosed_moments": "equikernel.numerics.enclosed_moments",
     "equations": "equikernel.numerics.symbolic",
     "equivalent_ck": "equikernel.numerics.equivalents",
-    "equivalent_network": "equikernel.numerics.design",
+    "equivalent_network": "equikernel.numerics.designs.equivalent",
     "equivalent_ntk": "equikernel.numerics.equivalents",
     "estimate_kernels": "equikernel.numerics.kernels",
     "explicit_ck": "equikernel.numerics.kernels",
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from equikernel.numerics.certificates.check import check_certificate
     from equikernel.numerics.certificates.phase import phase_diagram
     from equikernel.numerics.closed_forms import verified_closed_forms
-    from equikernel.numerics.design import equivalent_network
+    from equikernel.numerics.designs.equivalent import equivalent_network
     from equikernel.numerics.enclosed_moments import enclosed_moments
     from equikernel.numerics.equivalents import equivalent_ck, equivalent_ntk
     from equikernel.numerics.explicit import explicit_coefficients

@@ -97,7 +97,7 @@ def design(
     as_json: Json = False,
 ) -> None:
     """An explicit network with the kernel coefficients of the DEQ."""
-    from equikernel.numerics.design import equivalent_network
+    from equikernel.numerics.designs.equivalent import equivalent_network
     from equikernel.theory.models import DEQ
 
     found = equivalent_network(DEQ(act, sigma_a2, sigma_b2), tau0, match, depth, family)

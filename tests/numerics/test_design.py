@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from equikernel.errors import InputError, NoDesignError
-from equikernel.numerics.design import equivalent_network
+from equikernel.numerics.designs.equivalent import equivalent_network
 from equikernel.numerics.explicit import explicit_coefficients
 from equikernel.numerics.kernels import explicit_ck, implicit_ck
 from equikernel.numerics.solve import solve

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from equikernel.errors import EquikernelError
-from equikernel.numerics.design import Design, equivalent_network
+from equikernel.numerics.designs.equivalent import Design, equivalent_network
 from equikernel.numerics.moments import gaussian_moments
 from equikernel.numerics.solve import COEFFICIENTS, Solution, solve
 from equikernel.theory.models import DEQ
