@@ -6,7 +6,7 @@ or anything else above it. A factory takes a ``PiecewiseProgram`` and options an
 
 from __future__ import annotations
 
-__all__ = ["ARITHMETICS", "BOUNDED_FLOAT64"]
+__all__ = ["ARITHMETICS", "BOUNDED_FLOAT64", "TORCH_MODULE"]
 
 ARITHMETICS: dict[str, tuple[str, str]] = {
     "numpy": ("equikernel.numerics.arithmetic", "numpy_function"),
@@ -16,3 +16,9 @@ ARITHMETICS: dict[str, tuple[str, str]] = {
 
 # float64 with error bounds: takes a smooth ``Program``, returns a function of (x, needed) that gives values and errors
 BOUNDED_FLOAT64 = ("equikernel.numerics.arithmetic", "bounded_float64")
+
+# explicit networks as torch modules: takes an ``ExplicitNetwork``, a width, the number of inputs and options
+TORCH_MODULE = ("equikernel.validation.modules", "explicit_module")
+
+# activations written as records, not as text: key in a layer's record -> class with ``to_record`` and ``from_record``
+RECORDS = {"hermite": ("equikernel.numerics.hermite_series", "HermiteSeries")}

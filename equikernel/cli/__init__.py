@@ -14,6 +14,7 @@ from typer.exceptions import Abort, TyperException
 
 from equikernel.cli.certify import check, phase
 from equikernel.cli.commands import app
+from equikernel.cli.design import compare, compress, depth, design, nearest_deq
 from equikernel.cli.kernel import kernel
 from equikernel.cli.moments import dual, moments
 from equikernel.cli.series import series
@@ -22,7 +23,7 @@ from equikernel.errors import EquikernelError
 
 __all__ = ["main"]
 
-for command in (kernel, check, phase, moments, dual, series, equations):
+for command in (design, compare, compress, nearest_deq, depth, kernel, check, phase, moments, dual, series, equations):
     app.command()(command)
 
 

@@ -86,37 +86,6 @@ def solve(
 
 
 @app.command()
-def design(
-    act: Act,
-    sigma_a2: SigmaA2 = "0.2",
-    sigma_b2: SigmaB2 = "0.8",
-    tau0: Tau0 = "1",
-    match: Annotated[str, typer.Option("--match", metavar="ck|ntk", help="The kernel to match.")] = "ck",
-    depth: Annotated[str, typer.Option("--depth", metavar="auto|1|2", help="Hidden layers.")] = "auto",
-    family: Annotated[str, typer.Option("--family", metavar="auto|NAME", help="Family of the layers.")] = "auto",
-    as_json: Json = False,
-) -> None:
-    """An explicit network with the kernel coefficients of the DEQ."""
-    from equikernel.numerics.designs.equivalent import equivalent_network
-    from equikernel.theory.models import DEQ
-
-    found = equivalent_network(DEQ(act, sigma_a2, sigma_b2), tau0, match, depth, family)
-    record = found.to_dict()
-    if as_json:
-        return write_json({"activation": act} | record)
-    write_table(
-        f"{match.upper()} design for {act}: {record['family']}, depth {record['depth']}",
-        ("layer", "parameters", "activation"),
-        [
-            (str(k), "\n".join(f"{name} = {x:.12g}" for name, x in layer["params"].items()), layer["expression"])
-            for k, layer in enumerate(record["layers"], start=1)
-        ],
-    )
-    write(f"{record['status']}, largest relative residual {record['residual']:.1e}")
-    return None
-
-
-@app.command()
 def validate(
     act: Act,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the report.")],
@@ -151,9 +120,9 @@ def table(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
 ) -> None:
     """The coefficients of several activations side by side."""
+    from equikernel.numerics.files import write_text
     from equikernel.numerics.solve import solve as solve_equations
     from equikernel.theory.models import DEQ
-    from equikernel.validation.store import write_text
     from equikernel.validation.tables import coefficient_table
 
     solutions = [

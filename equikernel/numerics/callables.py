@@ -17,8 +17,8 @@ from equikernel.numerics.arithmetic import UNIT_ROUNDOFF
 from equikernel.numerics.callable_checks import check_declarations, check_slopes, check_values, measured_growth, smooth
 from equikernel.numerics.elementwise import Elementwise
 from equikernel.numerics.local_chebyshev import LocalChebyshev
-from equikernel.theory.activation import Activation, BoundedFunction
-from equikernel.theory.piecewise import Piece
+from equikernel.numerics.values_only import ValuesOnly, any_shape
+from equikernel.theory.activation import BoundedFunction
 from equikernel.theory.roots import Breakpoint
 
 __all__ = ["CallableActivation", "callable_activation"]
@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 _ULPS = 8.0  # what values are taken to err by
 
 
-class CallableActivation(Activation):
+class CallableActivation(ValuesOnly):
     """An activation given by a Python function; see ``callable_activation``.
 
     It has float64 values and nothing to derive from: what needs an expression (closed forms, certificates, more than
@@ -63,12 +63,6 @@ class CallableActivation(Activation):
     def __repr__(self) -> str:
         return f"callable_activation({self.name!r})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CallableActivation) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
     def __reduce__(self) -> tuple[Any, ...]:
         kinks = tuple(b for b in self._breaks if b not in self._jumps)
         return CallableActivation, (*self._given, kinks, self._jumps, self.name, self._odd)
@@ -77,28 +71,11 @@ class CallableActivation(Activation):
     def _key(self) -> tuple[Any, ...]:
         return (*(id(f) for f in self._given), self._breaks, self._jumps, self._odd)
 
-    # -- what there is not ---------------------------------------------------------------------------------------------
-
-    @property
-    def expr(self) -> sp.Expr:
-        # everything symbolic begins with the expression or its pieces
-        raise self._no_expression()
-
-    @property
-    def pieces(self) -> tuple[Piece, ...]:  # type: ignore[override]  # likewise
-        raise self._no_expression()
-
     def _no_expression(self) -> InputError:
         return InputError(
             f"{self.name} is a Python function, known by its float64 values alone: for closed forms, proofs, designs, "
             'text, and more than 15 digits, give it as an expression, such as activation("x*tanh(x)")'
         )
-
-    # -- what there is -------------------------------------------------------------------------------------------------
-
-    @property
-    def has_expression(self) -> bool:
-        return False
 
     @cached_property
     def breakpoints(self) -> tuple[Breakpoint, ...]:
@@ -112,11 +89,6 @@ class CallableActivation(Activation):
     def has_square_integrable_derivative(self) -> bool:
         """Whether no jumps were declared: steeper kinks are refused when it is made."""
         return not self._jumps
-
-    @cached_property
-    def has_algebraic_breakpoints(self) -> bool:
-        """False: they are refused when it is made."""
-        return False
 
     @cached_property
     def parity(self) -> str | None:
@@ -138,12 +110,12 @@ class CallableActivation(Activation):
             InputError: another arithmetic than "numpy".
         """
         self._require_float64(arithmetic, options)
-        return _any_shape(self._phi if accurate or self._phi.takes_arrays else self._interpolant)
+        return any_shape(self._phi if accurate or self._phi.takes_arrays else self._interpolant)
 
     def derivative(self, arithmetic: str = "numpy", *, accurate: bool = True, **options: Any) -> Callable[[Any], Any]:
         """Phi', given or of the interpolant; at a breakpoint, the mean of the one-sided derivatives."""
         self._require_float64(arithmetic, options)
-        return _any_shape(self._mean_slopes)
+        return any_shape(self._mean_slopes)
 
     def float64_piece(self, k: int) -> tuple[BoundedFunction, BoundedFunction]:
         # there is nothing to repair values with
@@ -199,15 +171,6 @@ def _points(values: Any, what: str) -> tuple[float, ...]:
     if not np.isfinite(points).all():
         raise InputError(f"{what} must be finite numbers, such as {what}=(0.0,); got {values!r}")
     return tuple(float(p) for p in np.unique(points) + 0.0)
-
-
-def _any_shape(function: Callable[[FloatArray], FloatArray]) -> Callable[[Any], Any]:
-    def evaluate(x: Any) -> Any:
-        array = np.asarray(x, dtype=np.float64)
-        result = function(array.ravel()).reshape(array.shape)
-        return float(result) if array.ndim == 0 else result
-
-    return evaluate
 
 
 def callable_activation(

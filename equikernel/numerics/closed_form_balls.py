@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import sympy as sp
 from flint import acb, arb
@@ -10,8 +11,9 @@ from flint import acb, arb
 from equikernel.numerics.balls.context import constant
 from equikernel.theory.closed_forms import TAU, im_erf, re_erf
 from equikernel.theory.closed_forms.combination import Combination, rational
+from equikernel.theory.walk import Walk
 
-__all__ = ["combination_ball", "enclosure"]
+__all__ = ["ball_walk", "combination_ball", "enclosure"]
 
 _LARGE_ERFC = 10**4
 
@@ -22,7 +24,7 @@ def combination_ball(value: Combination, tau: arb) -> arb:
     K (erf(z) - 1) with huge K = exp(tau^2/2) would take as many bits as K is long. The ones are added up symbolically,
     and where they cancel only erfc is left.
     """
-    walk = _Walk({TAU: acb(tau)})
+    walk = ball_walk({TAU: tau})
     total = acb(0)
     for rest, (constant_part, errors) in _by_error_functions(value).items():
         inner, plain = acb(0), constant_part
@@ -63,11 +65,14 @@ def _by_error_functions(value: Combination) -> dict[sp.Expr, tuple[sp.Expr, list
 
 def enclosure(expr: sp.Expr, tau: arb) -> arb:
     """A ball that contains a closed form (without parameters) at every tau of a ball, at the current precision."""
-    return _Walk({TAU: acb(tau)})(expr).real
+    ball: arb = ball_walk({TAU: tau})(expr).real
+    return ball
 
 
-_FUNCTIONS: dict[type, Callable[..., acb]] = {
+_FUNCTIONS: dict[Any, Callable[..., acb]] = {
     sp.exp: acb.exp,
+    sp.log: acb.log,
+    sp.sqrt: acb.sqrt,
     sp.sin: acb.sin,
     sp.cos: acb.cos,
     sp.erf: acb.erf,
@@ -80,35 +85,6 @@ _FUNCTIONS: dict[type, Callable[..., acb]] = {
 }
 
 
-class _Walk:
-    """Complex enclosures of expressions, subexpressions once."""
-
-    def __init__(self, values: Mapping[sp.Expr, acb]) -> None:
-        self._known = dict(values)
-
-    def __call__(self, expr: sp.Expr) -> acb:
-        value = self._known.get(expr)
-        if value is None:
-            value = self._known[expr] = self._value(expr)
-        return value
-
-    def _value(self, expr: sp.Expr) -> acb:
-        if not expr.has(TAU):
-            return acb(constant(expr))
-        if expr.is_Add:
-            return sum(self._args(expr), acb(0))
-        if expr.is_Mul:
-            product = acb(1)
-            for factor in self._args(expr):
-                product *= factor
-            return product
-        if expr.is_Pow:
-            base = self(expr.base)
-            if expr.exp.is_Integer:
-                return base ** int(expr.exp)
-            return base.sqrt() ** int(2 * expr.exp)
-        value: acb = _FUNCTIONS[expr.func](*self._args(expr))
-        return value
-
-    def _args(self, expr: sp.Expr) -> Iterator[acb]:
-        return (self(argument) for argument in expr.args)
+def ball_walk(values: Mapping[sp.Symbol, arb]) -> Walk:
+    """Complex enclosures of closed forms at real balls in the place of their symbols, at the current precision."""
+    return Walk({s: acb(value) for s, value in values.items()}, _FUNCTIONS, lambda expr: acb(constant(expr)))

@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 from equikernel.errors import AccuracyError
 from equikernel.numerics.absolute import absolute_form
+from equikernel.numerics.hermite_scales import SeriesForm
+from equikernel.numerics.hermite_series import HermiteSeries
 from equikernel.theory.activation import Activation
 
 __all__ = ["RotatedDuals", "angle_of", "pair_duals", "rotated_duals"]
@@ -124,12 +126,12 @@ def rotated_duals(
     """The expectations of many pairs with variances q_i, q_j > 0 and correlations sign * cos(omega), shapes (n,).
 
     Accuracy about 1e-14 of sqrt(E phi_c^2(u) E phi_c^2(v)), and 1e-12 of the distance itself: panels are refined until
-    two levels agree. Piecewise linear phi with its kink at 0 in closed form.
+    two levels agree. Piecewise linear phi with its kink at 0, and Hermite series, in closed form.
 
     Raises:
         AccuracyError: features too narrow for the finest panels.
     """
-    form = absolute_form(activation)
+    form = SeriesForm(activation) if isinstance(activation, HermiteSeries) else absolute_form(activation)
     if form is not None:
         return RotatedDuals(*form.duals(centre, (np.sqrt(q_i), np.sqrt(q_j)), omega, sign), np.zeros(len(omega)))
     result = RotatedDuals(*(np.empty(len(omega)) for _ in range(4)))

@@ -53,7 +53,7 @@ def explicit_coefficients(net: ExplicitNetwork, digits: int = 15, *, ntk: bool =
         raise InputError(f"digits must be positive; got {digits!r}")
     number: Any = float if digits <= FLOAT64_DIGITS else mp_arithmetic(digits + 10).number
     tau02 = number(exact_number(net.tau0, "tau0", positive=True)) ** 2
-    first, *rates = (number(exact_number(rate, "a learning rate")) for rate in net.learning_rates)
+    first, *rates = (number(exact_number(rate, "a learning rate")) for rate in (*(net.rates or (1,) * net.depth), 1))
     state = explicit_input(tau02, first)
     for layer, rate in zip(net.layers, rates, strict=True):
         if ntk:

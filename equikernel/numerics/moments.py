@@ -11,6 +11,8 @@ import mpmath
 from equikernel.errors import AccuracyError, InputError, NoClosedFormError, UncertifiedError
 from equikernel.numerics.closed_forms import verified_closed_forms
 from equikernel.numerics.enclosed_moments import enclosed_moments, quick_verdict
+from equikernel.numerics.hermite_scales import series_moments
+from equikernel.numerics.hermite_series import HermiteSeries
 from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moment, Moments, require_derivative
 from equikernel.numerics.quadrature import rule
 from equikernel.numerics.quadrature_moments import float64_moments, multiprecision_moments, quick_moments
@@ -50,7 +52,8 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
     by a rough enclosure once for every octave of tau (the provenance says when it could not be); where
     cancellation would cost more (small tau, moments that nearly vanish), and above 15 digits, by ball enclosures or
     closed forms; where there are neither, by the same quadrature in mpmath. The provenance of each moment says which.
-    A plain Python function has its float64 quadrature and error bounds, and nothing else.
+    A plain Python function has its float64 quadrature and error bounds, and nothing else; a Hermite series the closed
+    forms in its coefficients.
     Moments that vanish by symmetry, or whose closed form does, are exactly zero. A moment that is zero for no reason
     the program knows keeps its absolute error bound instead of a relative one.
 
@@ -60,13 +63,15 @@ def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIG
         digits: significant digits of the result.
 
     Raises:
-        InputError: tau is not positive and finite; more than 15 digits of a plain Python function.
+        InputError: tau is not positive and finite; more than 15 digits of what has no expression.
         AccuracyError: the quadrature did not converge, or the moments overflow.
     """
     if not (math.isfinite(float(tau)) and float(tau) > 0):
         raise InputError(f"tau must be a positive finite standard deviation; got {tau!r}")
     if digits > FLOAT64_DIGITS:
         return _many_digit_moments(activation, tau, digits)
+    if isinstance(activation, HermiteSeries):
+        return series_moments(activation, float(tau))
     moments = float64_moments(activation, float(tau), 4e-15)
     if not activation.has_expression:
         return _annotated(moments, "of a Python function: not confirmed by an enclosure")

@@ -10,6 +10,8 @@ import mpmath
 import numpy as np
 
 from equikernel.errors import AccuracyError
+from equikernel.numerics.hermite_scales import series_moments
+from equikernel.numerics.hermite_series import HermiteSeries
 from equikernel.numerics.moment_values import Moments, RawMoments, assemble
 from equikernel.numerics.quadrature import FIRST_LEVEL, Nodes, Rule, not_converged, rule
 from equikernel.theory.activation import Activation
@@ -106,6 +108,8 @@ def multiprecision_moments(activation: Activation, tau: Any, digits: int) -> Mom
 
 def quick_moments(activation: Activation, tau: float) -> Moments:
     """Float64 moments with absolute accuracy only, about 1e-12 of the absolute integrals: for scans."""
+    if isinstance(activation, HermiteSeries):
+        return series_moments(activation, tau)
     return float64_moments(activation, tau, 1e-12)
 
 

@@ -35,6 +35,7 @@ __all__ = [
 BoundedFunction = Callable[[Any, Any], tuple[Any, Any]]
 _FAILURES = (ValueError, ZeroDivisionError, OverflowError)
 _JUMP_DIGITS = 400
+_LONG_FRACTION = 1000
 _STEEP_DIGITS = 900
 
 
@@ -114,6 +115,11 @@ class Activation:
     def __call__(self, x: Any) -> Any:
         """float64 values at ``x`` (scalar or array), relative error about 1e-13."""
         return self.function("numpy")(x)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a layer's record holds besides the activation's text: {key of ``RECORDS``: record}, empty for text."""
+        return {}
 
     @property
     def has_expression(self) -> bool:
@@ -233,9 +239,13 @@ class Activation:
         """The activation x -> phi(factor * x)."""
         return Activation(self.expr.subs(X, factor * X))
 
-    def latex(self) -> str:
-        """phi(x) as LaTeX."""
-        return str(_LatexPrinter().doprint(self.expr))
+    def latex(self, digits: int | None = None) -> str:
+        """phi(x) as LaTeX; with ``digits``, fractions of more than three digits as decimals of so many."""
+        expr = self.expr
+        if digits is not None:
+            long = [r for r in expr.atoms(sp.Rational) if max(abs(r.p), r.q) >= _LONG_FRACTION]
+            expr = expr.xreplace({r: sp.Float(r, digits) for r in long})
+        return str(_LatexPrinter().doprint(expr))
 
     def to_dict(self) -> dict[str, Any]:
         """Name, expression, breakpoints, jumps, parity and LaTeX, as plain JSON types."""

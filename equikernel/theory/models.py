@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from importlib import import_module
 from typing import Any
 
 import sympy as sp
 
+from equikernel.arithmetics import RECORDS
 from equikernel.errors import InputError
 from equikernel.theory.activation import Activation, activation
 
@@ -101,7 +103,7 @@ class Layer:
 
     def to_dict(self) -> dict[str, Any]:
         """The layer's activation, as the text it was made from, and its parameters, as plain JSON types."""
-        return {"expression": self.activation.name, "params": dict(self.params)}
+        return {"expression": self.activation.name, "params": dict(self.params), **self.activation.record}
 
     @classmethod
     def from_dict(cls, record: Any) -> Layer:
@@ -117,7 +119,7 @@ class Layer:
         plain = isinstance(params, dict) and all(isinstance(v, int | float | str) for v in params.values())
         if not plain:
             raise InputError(f"the params of a layer must be an object of numbers; got {_shown(params)}")
-        return cls(activation(record["expression"]), tuple(params.items()))
+        return cls(_recorded(record), tuple(params.items()))
 
 
 @dataclass(frozen=True)
@@ -128,24 +130,24 @@ class ExplicitNetwork:
         layers: first layer first.
         tau0: standard deviation of the data: the first layer is centred there, each other at the scale it meets.
         rates: learning rates of the L hidden weight matrices relative to the readout's (eta_1 .. eta_L), which the NTK
-            weighs their gradients with. Empty: all 1, the NTK of section 5.
+            weighs their gradients with; floats, or decimal strings. Empty: all 1, the NTK of section 5.
     """
 
     layers: tuple[Layer, ...]
     tau0: float = 1.0
-    rates: tuple[float, ...] = ()
+    rates: tuple[float | str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise InputError("an explicit network needs at least one layer; got none")
         if not (math.isfinite(self.tau0) and self.tau0 > 0):
             raise InputError(f"tau0 must be a positive finite number; got {self.tau0!r}")
-        usable = all(math.isfinite(rate) and rate >= 0 for rate in self.rates)
-        if self.rates and not (usable and len(self.rates) == len(self.layers)):
+        if self.rates and len(self.rates) != len(self.layers):
             raise InputError(
-                f"rates must be {len(self.layers)} non-negative numbers, a learning rate for each hidden layer; "
-                f"got {self.rates!r}"
+                f"rates must be {len(self.layers)} numbers, a learning rate for each hidden layer; got {self.rates!r}"
             )
+        for rate in self.rates:
+            exact_number(rate, "a learning rate")
 
     @classmethod
     def of(cls, *activations: str | sp.Expr | Activation, tau0: float = 1.0) -> ExplicitNetwork:
@@ -160,7 +162,7 @@ class ExplicitNetwork:
     @property
     def learning_rates(self) -> tuple[float, ...]:
         """eta_1 .. eta_L and 1 for the readout."""
-        return (*(self.rates or (1.0,) * self.depth), 1.0)
+        return (*(float(rate) for rate in self.rates or (1.0,) * self.depth), 1.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types: tau0, the layers, and the learning rates if they are not all 1."""
@@ -177,11 +179,19 @@ class ExplicitNetwork:
         if not isinstance(record, dict) or not isinstance(record.get("layers"), list):
             raise InputError(f'a network must be an object with "tau0" and a list of "layers"; got {_shown(record)}')
         tau0, rates = record.get("tau0", 1.0), record.get("rates", [])
-        numbers = isinstance(rates, list) and all(isinstance(v, int | float) for v in (tau0, *rates))
-        if not numbers:
-            raise InputError(f"tau0 and rates of a network must be numbers; got {_shown(tau0)} and {_shown(rates)}")
+        if not (isinstance(tau0, int | float) and isinstance(rates, list)):
+            raise InputError(f"tau0 must be a number and rates a list; got {_shown(tau0)} and {_shown(rates)}")
         layers = tuple(Layer.from_dict(layer) for layer in record["layers"])
-        return cls(layers, float(tau0), tuple(float(rate) for rate in rates))
+        return cls(layers, float(tau0), tuple(rates))
+
+
+def _recorded(record: dict[str, Any]) -> Activation:
+    """The activation of a layer's record: from its coefficients where it has them, else from its text."""
+    for key, (module, kind) in RECORDS.items():
+        if key in record:
+            made: Activation = getattr(import_module(module), kind).from_record(record[key], record["expression"])
+            return made
+    return activation(record["expression"])
 
 
 def _shown(value: Any) -> str:

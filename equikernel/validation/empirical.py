@@ -22,6 +22,8 @@ from equikernel.numerics.data import data_matrix, mean_scale
 from equikernel.numerics.moments import gaussian_moments, require_derivative
 from equikernel.numerics.solve import solve
 from equikernel.theory.models import DEQ, ExplicitNetwork, require_trained
+from equikernel.validation.devices import torch_device, torch_dtype
+from equikernel.validation.explicit_networks import Normal, explicit_sampler, gram
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,7 @@ __all__ = [
     "average_draws",
     "empirical_ck",
     "empirical_explicit_ck",
+    "empirical_explicit_ntk",
     "empirical_ntk",
     "kept_entries",
     "network_draws",
@@ -42,7 +45,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-_TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
+_TOLERANCES = {"torch.float64": 1e-12, "torch.float32": 1e-5}
 _ENTRIES_KEPT = 2048  # entries of every draw kept for the correlation between entries
 
 
@@ -75,18 +78,9 @@ class _Settings:
         import_module("equikernel.validation.torch_arithmetic")  # says what to install where torch is missing
         import torch
 
-        if self.dtype not in _TOLERANCES:
-            raise InputError(f"dtype must be float64 or float32; got {self.dtype!r}")
-        try:
-            kind = torch.device(self.device).type
-        except (RuntimeError, TypeError):
-            kind = ""
-        if kind not in ("cpu", "cuda"):
-            raise InputError(f'device must be "cpu", "cuda" or "cuda:N"; got {self.device!r}')
-        count = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
-        if kind == "cuda" and (torch.device(self.device).index or 0) >= count:
-            raise InputError(f'device "{self.device}" was asked for, but torch sees {count} CUDA devices: use "cpu"')
-        smallest = 16.0 * float(torch.finfo(getattr(torch, self.dtype)).eps)
+        dtype = torch_dtype(self.dtype)
+        torch_device(self.device)
+        smallest = 16.0 * float(torch.finfo(dtype).eps)
         if self.tol is not None and not smallest <= self.tol < 1.0:
             raise InputError(
                 f"tol must lie between {smallest:.1e}, below which {self.dtype} cannot go, and 1; got {self.tol!r}"
@@ -95,12 +89,13 @@ class _Settings:
 
     @property
     def tolerance(self) -> float:
-        return _TOLERANCES[self.dtype] if self.tol is None else self.tol
+        return _TOLERANCES[str(torch_dtype(self.dtype))] if self.tol is None else self.tol
 
     def tensor(self, array: Array) -> Tensor:
         import torch
 
-        return torch.from_numpy(array).to(device=self.device, dtype=getattr(torch, self.dtype))
+        writable = array if array.flags.writeable else array.copy()  # torch warns of what it might not write to
+        return torch.from_numpy(writable).to(device=self.device, dtype=torch_dtype(self.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +154,7 @@ def require_count(value: Any, name: str, least: int) -> int:
 
 # -- draws -------------------------------------------------------------------------------------------------------------
 
-_Normal = Callable[[int, int], "Tensor"]  # a matrix of the network's stream, row by row
-_Sample = Callable[[_Normal], Draw]  # one network
+_Sample = Callable[[Normal], Draw]  # one network
 
 
 def network_draws(
@@ -176,7 +170,7 @@ def network_draws(
     """The kernel of every network whose index is in ``draws``, one at a time, for studies that stop and resume.
 
     ``average_draws`` over indices 0 ... N-1, whenever and in whatever order they were computed, is what
-    ``empirical_ck``, ``empirical_explicit_ck`` and ``empirical_ntk`` return for N draws.
+    ``empirical_ck``, ``empirical_ntk``, ``empirical_explicit_ck`` and ``empirical_explicit_ntk`` return for N draws.
 
     Args:
         X: (n, p), samples in rows.
@@ -184,7 +178,7 @@ def network_draws(
         width: m.
         draws: indices of networks, non-negative.
         seed: a non-negative integer.
-        trained: None for the CK; "a", "aA" or "aAB" for the NTK of a DEQ.
+        trained: None for the CK; "a", "aA" or "aAB" for the NTK of a DEQ, "all" for that of an explicit network.
         options: see ``NetworkOptions``.
 
     Raises:
@@ -194,9 +188,7 @@ def network_draws(
     data = data_matrix(X)
     width, seed = require_count(width, "width", 1), require_count(seed, "seed", 0)
     if isinstance(network, ExplicitNetwork):
-        if trained is not None:
-            raise InputError("the empirical NTK is for DEQs; got an explicit network: leave trained out for its CK")
-        sample = _explicit_sample(settings.tensor(data), network, width)
+        sample = _explicit_sample(settings.tensor(data), network, width, trained)
     else:
         centred = _CentredDEQ.of(data, network, width, settings)
         sample = centred.ck if trained is None or require_trained(trained) == "a" else centred.ntk(trained)
@@ -210,26 +202,14 @@ def _draws(sample: _Sample, settings: _Settings, width: int, draws: Iterable[int
         yield sample(lambda *shape, stream=stream: settings.tensor(stream.standard_normal(shape)))
 
 
-def _explicit_sample(X: Tensor, network: ExplicitNetwork, width: int) -> _Sample:
-    layers, tau = [], network.tau0
-    for layer in network.layers:
-        moments = gaussian_moments(layer.activation, tau)
-        layers.append((layer.activation.function("torch"), float(moments.mean.value)))
-        tau = math.sqrt(float(moments.V.value))
-
-    def sample(normal: _Normal) -> Draw:
-        x = X.T
-        for sigma, mean in layers:
-            x = (sigma(normal(width, x.shape[0]) @ x) - mean) / math.sqrt(width)
-        return Draw(_gram(x))
-
-    return sample
-
-
-def _gram(Z: Tensor) -> Array:
-    """Z^T Z in float64, symmetric to the bit."""
-    G = (Z.T @ Z).double().cpu().numpy()
-    return np.asarray((G + G.T) / 2.0)
+def _explicit_sample(X: Tensor, network: ExplicitNetwork, width: int, trained: str | None) -> _Sample:
+    if trained not in (None, "a", "all"):
+        raise InputError(
+            'trained must be "all" for the NTK of an explicit network (every layer, at the network\'s own learning '
+            f'rates), None or "a" for its CK; got {trained!r}'
+        )
+    kernel = explicit_sampler(X, network, width, ntk=trained == "all")
+    return lambda normal: Draw(kernel(normal))
 
 
 @lru_cache(maxsize=32)
@@ -256,30 +236,30 @@ class _CentredDEQ:
         tau0 = mean_scale(X) if settings.tau0 is None else settings.tau0
         return cls(deq, settings.tensor(X), width, settings, *_centre(deq, tau0))
 
-    def ck(self, normal: _Normal) -> Draw:
+    def ck(self, normal: Normal) -> Draw:
         z, iterations, residual = self._state(*self._weights(normal))
-        return Draw(_gram(z), iterations, residual)
+        return Draw(gram(z), iterations, residual)
 
     def ntk(self, trained: str) -> _Sample:
         require_derivative(self.deq.activation)
         slope = self.deq.activation.derivative("torch")
         sigma_a2, input_term = float(self.deq.sigma_a2), np.zeros(())
         if trained == "aAB":
-            input_term = float(self.deq.sigma_b2) * _gram(self.X.T)
+            input_term = float(self.deq.sigma_b2) * gram(self.X.T)
 
-        def sample(normal: _Normal) -> Draw:
+        def sample(normal: Normal) -> Draw:
             A, inputs = self._weights(normal)
             a = normal(self.width, 1)
             z, iterations, residual = self._state(A, inputs)
             D = slope(A @ z + inputs) / math.sqrt(self.width)
             w, more, adjoint_residual = self._iterate(lambda w: a + A.T @ (D * w), a.expand_as(D), "adjoint")
-            G = _gram(z)
-            kernel = G + _gram(D * w) * (sigma_a2 * G + input_term)
+            G = gram(z)
+            kernel = G + gram(D * w) * (sigma_a2 * G + input_term)
             return Draw(kernel, max(iterations, more), max(residual, adjoint_residual))
 
         return sample
 
-    def _weights(self, normal: _Normal) -> tuple[Tensor, Tensor]:
+    def _weights(self, normal: Normal) -> tuple[Tensor, Tensor]:
         """sigma_a A (m, m), and the inputs sigma_b B X^T (m, n), which no iteration changes."""
         A = math.sqrt(self.deq.sigma_a2) * normal(self.width, self.width)
         B = normal(self.width, self.X.shape[1])
@@ -400,6 +380,30 @@ def empirical_explicit_ck(
     """
     indices = range(require_count(draws, "draws", 2))
     return average_draws(network_draws(X, network, width=width, draws=indices, seed=seed, **options), width)
+
+
+def empirical_explicit_ntk(
+    X: ArrayLike,
+    network: ExplicitNetwork,
+    *,
+    width: int,
+    draws: int,
+    seed: int,
+    **options: Unpack[NetworkOptions],
+) -> EmpiricalKernel:
+    """The neural tangent kernel of explicit networks with readout f = a^T x_L and all layers trained, averaged.
+
+    Formula: K_ij = x_L,i . x_L,j + sum_l eta_l (x_(l-1),i . x_(l-1),j) (delta_l,i . delta_l,j), delta_l the gradient of
+    f in W_l x_(l-1) and eta_l = ``network.rates`` (theory, section 5); see ``explicit_networks.explicit_sampler``. The
+    networks are those of ``empirical_explicit_ck``: the stream yields W_1, W_2, ... and then a.
+
+    Raises:
+        InputError: also for an activation whose derivative is not square integrable.
+        DataError: as ``empirical_ck``.
+    """
+    indices = range(require_count(draws, "draws", 2))
+    kernels = network_draws(X, network, width=width, draws=indices, seed=seed, trained="all", **options)
+    return average_draws(kernels, width)
 
 
 def empirical_ntk(

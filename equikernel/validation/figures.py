@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from equikernel.validation.store import Store, atomic_file
+from equikernel.errors import InputError
+from equikernel.numerics.files import atomic_file
+from equikernel.validation.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FigureBook", "draw_curves", "draw_rates", "draw_real", "draw_spectra", "draw_widths"]
+__all__ = ["FigureBook", "draw_curves", "draw_rates", "draw_real", "draw_spectra", "draw_widths", "save_figure"]
 
 # Okabe & Ito's palette, without its yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -72,26 +74,45 @@ class FigureBook:
         return self.folder / f"{name}.{kind}"
 
     def _render(self, name: str, draw: Callable[[Figure, Any], None], data: Any) -> dict[str, Any]:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        record = {}
-        with mpl.rc_context(cast(Any, _STYLE)):
-            figure = Figure(layout="constrained")
-            FigureCanvasAgg(figure)
-            draw(figure, data)
-            for kind, metadata in _METADATA.items():
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-                content = buffer.getvalue()
-                if kind == "svg":
-                    record["svg"] = base64.b64encode(content).decode("ascii")
-                    continue
-                with atomic_file(self._path(name, kind)) as temporary:
-                    temporary.write_bytes(content)
-                record[kind] = hashlib.sha256(content).hexdigest()
+        contents = _rendered(draw, data, tuple(_METADATA))
+        record = {"svg": base64.b64encode(contents["svg"]).decode("ascii")}
+        for kind in ("png", "pdf"):
+            with atomic_file(self._path(name, kind)) as temporary:
+                temporary.write_bytes(contents[kind])
+            record[kind] = hashlib.sha256(contents[kind]).hexdigest()
         return record
+
+
+def _rendered(draw: Callable[[Figure, Any], None], data: Any, kinds: Sequence[str]) -> dict[str, bytes]:
+    """The figure as the contents of files."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    contents = {}
+    with mpl.rc_context(cast(Any, _STYLE)):
+        figure = Figure(layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure, data)
+        for kind in kinds:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=150, metadata=_METADATA[kind])
+            contents[kind] = buffer.getvalue()
+    return contents
+
+
+def save_figure(path: Path, draw: Callable[[Figure, Any], None], data: Any) -> None:
+    """Draw ``data`` to one file, whose ending says of what kind.
+
+    Raises:
+        InputError: another ending than .png, .pdf or .svg; a place that cannot be written to.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in _METADATA:
+        raise InputError(f"a figure is a .png, .pdf or .svg file; got {path}")
+    content = _rendered(draw, data, (kind,))[kind]
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _sha256(path: Path) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from equikernel.errors import InputError
+from equikernel.numerics.files import atomic_file, write_text
 from equikernel.numerics.kernels import implicit_kernels, stream_kernels
 from equikernel.theory.models import DEQ, exact_number
 from equikernel.validation.datasets import DATASETS, Dataset, load_dataset
-from equikernel.validation.store import atomic_file, write_text
 
 __all__ = ["compute_kernel_file", "kernel_data", "require_kernels", "stream_kernel_folder"]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equikernel.errors import InputError
+from equikernel.numerics.files import require_folder, write_text
 from equikernel.theory.models import DEQ
 from equikernel.validation.experiments.study import Runner
 from equikernel.validation.experiments.suite import (
@@ -35,7 +36,7 @@ from equikernel.validation.figures import (
     draw_widths,
 )
 from equikernel.validation.progress import progress_bar
-from equikernel.validation.store import Store, package_versions, require_folder, source_digest, write_text
+from equikernel.validation.store import Store, package_versions, source_digest
 from equikernel.validation.study_tables import real_rows, report_tables
 from equikernel.validation.tables import LATEX_PREAMBLE, Table
 

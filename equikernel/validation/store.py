@@ -1,79 +1,36 @@
-"""Files written all at once or not at all, and a folder of finished pieces of work from which a run resumes."""
+"""A folder of finished pieces of work from which a run resumes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from equikernel.errors import InputError, SolutionError
+from equikernel.errors import SolutionError
+from equikernel.numerics.files import PARTIAL, write_text
 
 __all__ = [
     "Store",
     "StoredFailureError",
-    "atomic_file",
     "canonical_json",
     "digest",
     "package_versions",
-    "require_folder",
     "source_digest",
-    "write_text",
 ]
 
 # What the numbers depend on beside our own code: a result computed with other versions is not the same result.
 _PACKAGES = ("mpmath", "numba", "numpy", "scikit-learn", "scipy", "sympy", "torch")
-_TEMPORARY = ".part"
 
 
 class StoredFailureError(SolutionError):
     """A problem without solution met by an earlier run and remembered, with the same sentence."""
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, moved onto it on success and removed on failure.
-
-    Raises:
-        InputError: the folder cannot be created or written to.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    try:
-        require_folder(path.parent)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path} ({error.strerror or error}): choose another place") from error
-    finally:
-        with suppress(OSError):  # gone already, or its folder never was
-            temporary.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def require_folder(path: Path) -> Path:
-    """Create the folder ``path`` and those above it, if they are not there.
-
-    Raises:
-        InputError: a file is in the way, or permission is missing.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the folder {path} ({error.strerror or error}): choose another one") from error
-    return path
 
 
 def canonical_json(value: Any) -> str:
@@ -172,5 +129,5 @@ class Store:
 
     def remove_leftovers(self) -> None:
         """Remove what a killed run left half-written."""
-        for path in self.folder.glob(f".*{_TEMPORARY}"):
+        for path in self.folder.glob(f".*{PARTIAL}"):
             path.unlink(missing_ok=True)

@@ -1,12 +1,16 @@
 """torch as an arithmetic for programs: differentiable activations for tensors of any float type on any device.
 
 The gradient of phi is not traced through the operations of its program: backward evaluates the derivative program, so
-that autograd gives phi' itself, whatever overflows on a branch not taken. torch is imported with this module, which
-``equikernel.arithmetics`` names and only ``Activation.function("torch")`` and the finite-width networks load.
+that autograd gives phi' itself, whatever overflows on a branch not taken. Graphs made by ``torch.export``,
+``torch.jit.trace`` and ``torch.compile`` hold nothing but operations; in them phi is written so that going back through
+the operations gives phi' too. torch is imported with this module, which ``equikernel.arithmetics`` names and only
+``Activation.function("torch")`` and the finite-width networks load.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,7 +29,7 @@ from equikernel.numerics.arithmetic import Float64Arithmetic
 from equikernel.theory.multiprecision import mp_arithmetic
 from equikernel.theory.piecewise import PiecewiseProgram
 
-__all__ = ["TorchArithmetic", "torch_function"]
+__all__ = ["TorchArithmetic", "is_tracing", "torch_function"]
 
 Tensor = torch.Tensor
 
@@ -90,6 +94,10 @@ class _Break(NamedTuple):
     rounded_up: bool
     value: float | None
 
+    def left_of(self, x: Tensor) -> Tensor:
+        """Where x lies to the left of the exact breakpoint, or on it."""
+        return x < self.point if self.rounded_up else x <= self.point
+
 
 class _TorchFunction:
     """A piecewise program on tensors, and its derivative made when first asked for."""
@@ -102,7 +110,7 @@ class _TorchFunction:
     def derivative(self) -> _TorchFunction:
         return _TorchFunction(self._program.derivative())
 
-    def _rounded_breaks(self, dtype: torch.dtype) -> list[_Break]:
+    def rounded_breaks(self, dtype: torch.dtype) -> list[_Break]:
         if dtype not in self._breaks:
             arithmetic = mp_arithmetic(40)
             found = []
@@ -117,13 +125,40 @@ class _TorchFunction:
         """The values alone, unknown to autograd when called from a ``torch.autograd.Function``."""
         first, *others = self._program.programs
         result: Tensor = first.run(TORCH, x)
-        for at, program in zip(self._rounded_breaks(x.dtype), others, strict=True):
-            left = x < at.point if at.rounded_up else x <= at.point
-            result = torch.where(left, result, program.run(TORCH, x))
+        for at, program in zip(self.rounded_breaks(x.dtype), others, strict=True):
+            result = torch.where(at.left_of(x), result, program.run(TORCH, x))
             if at.value is not None:
                 result = torch.where(x == at.point, at.value, result)
         # a comparison with NaN is false, which would turn it into the value of a constant last piece
         return torch.where(torch.isnan(x), x, result) if others else result
+
+    def record(self, x: Tensor) -> Tensor:
+        """The same values by operations that lead back to phi', for graphs, in which there is nothing else.
+
+        Each piece is run on points of its own, and elsewhere on an inner one: an infinite slope of a piece that is not
+        taken would make the gradient 0 * inf. A breakpoint that x can hit exactly has its value and its mean slope.
+        """
+        breaks, slopes = self.rounded_breaks(x.dtype), self.derivative.rounded_breaks(x.dtype)
+        if not breaks:
+            return self.evaluate(x)
+        points = [at.point for at in breaks]
+        inner = [points[0] - 1.0, *((a + b) / 2.0 for a, b in itertools.pairwise(points)), points[-1] + 1.0]
+        free, hits = x, []
+        for at, slope in zip(breaks, slopes, strict=True):
+            if at.value is not None:
+                hit = x == at.point
+                free = torch.where(hit, inner[0], free)
+                finite = slope.value if slope.value is not None and math.isfinite(slope.value) else 0.0
+                hits.append((hit, at.value + finite * (x - at.point)))
+        left = [at.left_of(free) for at in breaks]
+        first, *others = self._program.programs
+        result: Tensor = first.run(TORCH, torch.where(left[0], free, inner[0]))
+        for k, program in enumerate(others, 1):
+            inside = ~left[k - 1] & left[k] if k < len(left) else ~left[k - 1]
+            result = torch.where(left[k - 1], result, program.run(TORCH, torch.where(inside, free, inner[k])))
+        for hit, line in hits:
+            result = torch.where(hit, line, result)
+        return torch.where(torch.isnan(x), x, result)
 
     def __call__(self, x: Any) -> Tensor:
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
@@ -131,6 +166,8 @@ class _TorchFunction:
             raise InputError(
                 f"an activation in torch takes a tensor of a real floating type; got {got}: convert it first"
             )
+        if is_tracing() or torch.compiler.is_compiling():
+            return self.record(x)
         value: Tensor = _Differentiable.apply(x, self)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return value
 
@@ -161,6 +198,11 @@ class _Differentiable(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         derivative: Tensor = ctx.function.derivative(x)
         return tangent * derivative
+
+
+def is_tracing() -> bool:
+    """Whether ``torch.jit.trace`` is recording."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]  # torch leaves it untyped
 
 
 def torch_function(program: PiecewiseProgram) -> Callable[[Tensor], Tensor]:

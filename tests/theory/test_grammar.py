@@ -206,7 +206,7 @@ REFUSED = [
     ("gaussian(10**5*sqrt(log(2)))", "larger than 690", 1),
     ("exp(10**9*log(2*x))", "logarithm", 1),
     ("exp(exp(exp(100)))", "larger than 690", 5),
-    ("1" * 51, "at most 50 digits, found 51", 1),
+    ("1" * 321, "at most 320 digits, found 321", 1),
     ("1e301", "at most 300", 1),
     ("1e-" + "9" * 1900, "at most 300", 1),
     ("(" * 51 + "x" + ")" * 51, "at most 50 nested", 52),

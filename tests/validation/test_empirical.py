@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
 import torch
 
 from equikernel.errors import ConvergenceError, DataError, InputError
-from equikernel.theory.models import DEQ, ExplicitNetwork
+from equikernel.numerics.kernels import explicit_kernels, explicit_ntk
+from equikernel.theory.activation import activation
+from equikernel.theory.models import DEQ, ExplicitNetwork, Layer
 from equikernel.validation.empirical import (
     Draw,
     average_draws,
     empirical_ck,
     empirical_explicit_ck,
+    empirical_explicit_ntk,
     empirical_ntk,
     network_draws,
 )
@@ -161,6 +166,15 @@ def test_without_hidden_weights_one_iteration_is_all(X):
     assert (kernel.iterations, kernel.residual) == (2, 0.0)
 
 
+def test_read_only_data_are_taken_without_a_warning(X):
+    frozen = X.copy()
+    frozen.flags.writeable = False  # as the data sets of load_dataset are
+    options = {"width": 16, "draws": 2, "seed": 1}
+    assert np.array_equal(
+        empirical_ck(frozen, DEQ("tanh"), **options).mean, empirical_ck(X, DEQ("tanh"), **options).mean
+    )
+
+
 def test_zero_and_duplicate_samples(X, tanh_kernel):
     data = np.vstack([X, X[:1], np.zeros((1, X.shape[1]))])
     exact = np.zeros((8, 8))
@@ -281,6 +295,115 @@ def test_with_only_the_readout_trained_the_ntk_is_the_ck(X):
     options = {"width": 24, "draws": 2, "seed": 5}
     ck = empirical_ck(X, DEQ("sign", 0, 1), **options)
     assert np.array_equal(empirical_ntk(X, DEQ("sign", 0, 1), trained="a", **options).mean, ck.mean)
+
+
+# -- the neural tangent kernel of explicit networks --------------------------------------------------------------------
+
+# text, the same function in torch, its kinks
+LAYERS = {
+    "tanh": ("tanh", torch.tanh, ()),
+    "clip": ("1.3*max(min(x,0.8),-0.8)", lambda x: 1.3 * x.clamp(-0.8, 0.8), (-0.8, 0.8)),
+    "leaky1": ("max(1.2*x,0.7*x)", lambda x: torch.maximum(1.2 * x, 0.7 * x), (0.0,)),
+    "leaky2": ("max(0.9*x,0.1*x)", lambda x: torch.maximum(0.9 * x, 0.1 * x), (0.0,)),
+    "gelu": ("gelu", torch.nn.functional.gelu, ()),
+    "abs": ("abs(x)", torch.abs, (0.0,)),
+    "wave": ("x*x-sin(x)", lambda x: x * x - torch.sin(x), ()),
+}
+
+
+def explicit(names, rates=(), tau0=0.9):
+    return ExplicitNetwork(tuple(Layer(activation(LAYERS[name][0])) for name in names), tau0, rates)
+
+
+def centres(names, tau):
+    """E[sigma_l(tau_(l-1) xi)] by adaptive quadrature between the kinks."""
+    found = []
+    for name in names:
+        _, sigma, kinks = LAYERS[name]
+        edges = [-12.0, *(kink / tau for kink in kinks), 12.0]
+
+        def expectation(power, centre, sigma=sigma, edges=edges, tau=tau):
+            def integrand(t):
+                value = float(sigma(torch.tensor(tau * t, dtype=torch.float64))) - centre
+                return value**power * math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+
+            pairs = itertools.pairwise(edges)
+            return sum(scipy.integrate.quad(integrand, low, high, epsabs=1e-13, limit=200)[0] for low, high in pairs)
+
+        found.append(expectation(1, 0.0))
+        tau = math.sqrt(expectation(2, found[-1]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("names", "rates"),
+    [
+        (["tanh"], ()),
+        (["clip"], (0.4,)),
+        (["leaky1", "leaky2"], ()),
+        (["leaky1", "leaky2"], (0.5, 2.5)),
+        (["gelu", "abs", "wave"], (1.5, 0.0, 0.3)),
+    ],
+)
+def test_explicit_ntk_is_the_gram_matrix_of_autograd_gradients(X, names, rates):
+    m, seed, depth = 11, 5, len(names)
+    stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(m, 0)))
+    shapes = [(m, X.shape[1]), *[(m, m)] * (depth - 1), (m, 1)]
+    weights = [torch.tensor(stream.standard_normal(shape)) for shape in shapes]
+    means = centres(names, 0.9)
+
+    def output(weights, x):
+        for W, name, mean in zip(weights, names, means, strict=False):
+            x = (LAYERS[name][1](W @ x) - mean) / math.sqrt(m)
+        return weights[-1][:, 0] @ x
+
+    jacobians = torch.func.vmap(torch.func.jacrev(output), (None, 0))(weights, torch.tensor(X))
+    scales = np.sqrt([*(rates or (1.0,) * depth), 1.0])
+    jacobian = np.hstack([r * J.reshape(len(X), -1).numpy() for r, J in zip(scales, jacobians, strict=True)])
+    (draw,) = network_draws(X, explicit(names, rates), width=m, draws=[0], seed=seed, trained="all")
+    # sums of at most 341 products err by 341 eps = 8e-14 of the largest entry, the centres by about 1e-13
+    np.testing.assert_allclose(draw.kernel, jacobian @ jacobian.T, rtol=0, atol=1e-12 * np.abs(draw.kernel).max())
+    assert np.array_equal(draw.kernel, draw.kernel.T)
+
+
+def relu_slope_dual(q_i, q_j, covariance):
+    """E[relu'(u) relu'(v)]."""
+    return (math.pi - math.acos(max(min(covariance / math.sqrt(q_i * q_j), 1.0), -1.0))) / (2 * math.pi)
+
+
+def pairwise_map(function, K):
+    return np.array([[function(K[i, i], K[j, j], K[i, j]) for j in range(len(K))] for i in range(len(K))])
+
+
+@pytest.mark.parametrize("rates", [(), (0.3, 2.0)])
+def test_explicit_ntk_extrapolates_to_theory(X, rates):
+    # relu at tau0 = 1, then tanh: Theta_l = Sigma_l + Theta_(l-1) E[sigma_l' sigma_l'], the layers at their own rates
+    s, (first_rate, second_rate) = X @ X.T, rates or (1.0, 1.0)
+    first = pairwise_map(lambda *q: relu_dual(*q, 1.0), s)
+    second = pairwise_map(tanh_dual, first)
+    tangent = second_rate * first + first_rate * s * pairwise_map(relu_slope_dual, s)
+    exact = second + tangent * pairwise_map(lambda *q: tanh_dual(*q, derivative=True), first)
+    network = ExplicitNetwork((Layer(activation("relu")), Layer(activation("tanh"))), 1.0, rates)
+    ladder = width_ladder(X, network, WIDTHS, DRAWS, 31, exact, trained="all")
+    assert ladder.summary.consistent
+    assert not fit_ladder(ladder.kernels, second).summary.consistent
+    # the engine's kernel is the same function, to far below what the ladder resolves
+    np.testing.assert_allclose(explicit_ntk(X, network), exact, rtol=0, atol=1e-10)
+    kernel = empirical_explicit_ntk(X, network, width=64, draws=DRAWS, seed=31)
+    assert np.array_equal(kernel.mean, ladder.kernels[0].mean)
+
+
+def test_designed_layers_extrapolate_to_the_exact_kernels(X):
+    network = explicit(["leaky1", "leaky2"], (0.5, 2.5))
+    exact = explicit_kernels(X, network)
+    assert width_ladder(X, network, WIDTHS, DRAWS, 33, exact.ck, trained="a").summary.consistent
+    assert width_ladder(X, network, WIDTHS, DRAWS, 33, exact.ntk, trained="all").summary.consistent
+
+
+def test_frozen_hidden_layers_leave_the_ck(X):
+    frozen, options = explicit(["leaky1", "clip"], (0.0, 0.0)), {"width": 24, "draws": 2, "seed": 5}
+    ck = empirical_explicit_ck(X, frozen, **options)
+    assert np.array_equal(empirical_explicit_ntk(X, frozen, **options).mean, ck.mean)
 
 
 # -- the statistics of the ladder, on synthetic draws with a known truth -----------------------------------------------
@@ -410,8 +533,10 @@ def test_bad_data_and_networks(X):
         empirical_ntk(X, DEQ("sign"), width=8, draws=2, seed=0)
     with pytest.raises(InputError, match="trained must be one of"):
         empirical_ntk(X, DEQ("tanh"), width=8, draws=2, seed=0, trained="B")
-    with pytest.raises(InputError, match="got an explicit network"):
+    with pytest.raises(InputError, match=r"all.* for the NTK of an explicit network .*; got 'aA'"):
         width_ladder(X, ExplicitNetwork.of("tanh"), (8, 16), 4, 0, np.eye(6), trained="aA")
+    with pytest.raises(InputError, match="jumps at x = 0"):
+        empirical_explicit_ntk(X, ExplicitNetwork.of("tanh", "sign"), width=8, draws=2, seed=0)
 
 
 def test_bad_ladders(X):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from equikernel.errors import DataError, InputError
+from equikernel.numerics.norms import operator_norm
 from equikernel.theory.models import DEQ
 from equikernel.validation import validate as validate_module
 from equikernel.validation.experiments import (
@@ -33,7 +34,7 @@ from equikernel.validation.experiments import (
     spectra,
     theory,
 )
-from equikernel.validation.experiments.study import derived_seed, operator_norm
+from equikernel.validation.experiments.study import derived_seed
 from equikernel.validation.store import Store
 from equikernel.validation.validate import validate
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from equikernel.errors import InputError, NoFixedPointError, SolutionError
+from equikernel.numerics.files import atomic_file, write_text
 from equikernel.validation import store as store_module
-from equikernel.validation.store import Store, atomic_file, digest, write_text
+from equikernel.validation.store import Store, digest
 
 WORK = {"study": "test", "p": 3}
 NUMBERS = {"value": 0.1 + 0.2, "tiny": 5e-324, "list": [1, math.pi]}

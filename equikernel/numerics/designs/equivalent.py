@@ -1,252 +1,395 @@
-"""Explicit networks with the kernel coefficients of a DEQ: the designs of [Ling24], solved exactly or refused.
-
-Two families: one layer of hard tanh for odd activations, two layers of leaky ReLU for ReLU-like ones. A design is
-returned only if its coefficients, recomputed by the general recursion, equal the DEQ's; a best approximation is never
-passed off as a solution.
-"""
+"""``equivalent_network``: a shallow explicit network with the kernels of a DEQ, or of a deeper explicit network."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import scipy.optimize
+import numpy.typing as npt
+from flint import arb
 
-from equikernel.errors import InputError, NoDesignError
-from equikernel.numerics.explicit import ExplicitCoefficients, explicit_coefficients
-from equikernel.numerics.moments import Moments, gaussian_moments
-from equikernel.numerics.solve import Solution, solve
-from equikernel.theory.activation import Activation, activation
-from equikernel.theory.models import DEQ, ExplicitNetwork, Layer
+from equikernel.errors import AccuracyError, InputError
+from equikernel.numerics.balls.context import bits_of_digits, precision
+from equikernel.numerics.balls.functions import mpf_ball
+from equikernel.numerics.designs.design import Alternative, Design
+from equikernel.numerics.designs.functionals import reflection
+from equikernel.numerics.designs.problem import DesignProblem
+from equikernel.numerics.designs.refine import Refined, refine
+from equikernel.numerics.designs.refusals import Attempt, impossible_depths, impossible_design, none_found
+from equikernel.numerics.designs.search import Found, search
+from equikernel.numerics.designs.sphere import SphereDesign, sphere_design
+from equikernel.numerics.designs.targets import Target
+from equikernel.numerics.moment_values import FLOAT64_DIGITS, require_derivative
+from equikernel.theory.activation import activation
+from equikernel.theory.families import FAMILIES, Family, LayerFamily
+from equikernel.theory.families import family as family_of
+from equikernel.theory.models import DEQ, ExplicitNetwork, Layer, exact_number
 
-__all__ = ["FAMILIES", "Design", "equivalent_network"]
+__all__ = ["attempt_design", "equivalent_network", "family_design", "finished_design", "network_of"]
 
-FAMILIES = {"hard-tanh": 1, "leaky-relu": 2}  # family -> depth
-TOLERANCE = 1e-12
-_CK = {"alpha1": "alpha1", "alpha2": "alpha2", "alpha3": "alpha3", "gamma2": "tau2"}
-_NTK = {"beta1": "beta1", "beta2": "beta2", "beta3": "beta3", "kappa2": "kappa2"}
-
-
-@dataclass(frozen=True)
-class Design:
-    """An explicit network whose CK (or NTK) has the coefficients of a DEQ's.
-
-    Attributes:
-        network: the network; its layers are uncentred, as ``ExplicitNetwork`` takes them.
-        match: "ck" (alpha1, alpha2, alpha3, gamma^2) or "ntk" (beta1, beta2, beta3, kappa^2).
-        family: its name in ``FAMILIES``.
-        residual: largest relative difference between target and achieved.
-        target: the DEQ's coefficients.
-        achieved: the network's, recomputed by ``explicit_coefficients``.
-        status: "solved".
-    """
-
-    network: ExplicitNetwork
-    match: str
-    family: str
-    residual: float
-    target: dict[str, float]
-    achieved: dict[str, float]
-    status: str = "solved"
-
-    @property
-    def depth(self) -> int:
-        """The number of hidden layers."""
-        return self.network.depth
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "match": self.match,
-            "depth": self.depth,
-            "family": self.family,
-            "tau0": self.network.tau0,
-            "layers": [layer.to_dict() for layer in self.network.layers],
-            "target": self.target,
-            "achieved": self.achieved,
-            "residual": self.residual,
-            "status": self.status,
-        }
+FloatArray = npt.NDArray[np.float64]
+TOLERANCE = 1e-13  # the largest relative residual of a design
+MAX_DEPTH = 8
+MAX_DIGITS = 300
+_FORCED = 1e-10  # relative: ratios of coefficients that agree to it count as equal, to be confirmed by the solution
+_ODD, _NOT_ODD = ("hard-tanh", "erf"), ("leaky-relu",)
+# tried in this order, the nearest of a group is taken: polynomials last, whose slopes have no bound
+_AUTO = (("hard-tanh", "leaky-relu", "piecewise-linear", "smooth", "erf"), ("hermite-cubic",))
 
 
 def equivalent_network(
-    deq: DEQ, tau0: Any = 1, match: str = "ck", depth: str | int = "auto", family: str = "auto"
-) -> Design:
-    """The explicit network of a family with the same high-dimensional kernel as a DEQ ([Ling24]; theory, section 6).
+    source: DEQ | ExplicitNetwork,
+    tau0: Any = None,
+    match: str = "ck",
+    depth: str | int = "auto",
+    family: str | Family = "auto",
+    *,
+    data: str = "any",
+    rates: str = "equal",
+    parameters: str = "",
+    tolerance: float | None = None,
+    terms: int | None = None,
+    digits: int = FLOAT64_DIGITS,
+    certified: bool = False,
+    seed: int = 0,
+) -> Design | SphereDesign:
+    """The explicit network of a family whose kernels have the coefficients of a DEQ's (theory, section 6; [Ling24]).
 
-    Odd activations take one layer a*clip(x, -c, c); others two layers max(a x, b x) with the gauge fixed by
-    tau_1 = tau_0. Relative residual at most 1e-12 in each of the four coefficients, or an error.
+    For a DEQ, alpha1, alpha2, alpha3, gamma^2 of the CK or beta1, beta2, beta3, kappa^2 of the NTK (trained "aA"), or
+    all eight; for a deeper explicit network its own: lossless compression ([Gu22]). Of several solutions, and of a
+    continuum, the one is taken whose kernels are nearest beyond the coefficients: smallest differences of the terms of
+    third order (``theory.next_order``), then the smallest Lipschitz constant.
+
+    Accuracy: relative residual below 1e-13 (as a rule a few 1e-16) at 15 digits, 10^-digits above; the residual is
+    computed from enclosures of the moments, except for families whose moments have no closed form.
 
     Args:
-        deq: the network to imitate.
-        tau0: standard deviation of the data.
-        match: "ck", or "ntk" (all parameters of the explicit network trained; a and A of the DEQ).
-        depth: "auto", 1 or 2.
-        family: "auto", "hard-tanh" or "leaky-relu".
+        source: the DEQ, or the explicit network to compress.
+        tau0: standard deviation of the data; 1 by default, and a network's own.
+        match: "ck", "ntk" or "both".
+        depth: "auto", the least, or the number of hidden layers.
+        family: "auto": the nearest of hard-tanh, leaky-relu, piecewise-linear, smooth and erf, or hermite-cubic where
+            these have no solution; a name of ``FAMILIES``; or a formula with parameters (``theory.families.family``).
+        data: "any", or "sphere": all data have squared norm tau0^2. With family "auto" that gives the network of one
+            layer with *exactly* the DEQ's kernel there, a ``SphereDesign``; with a family, the coefficients without
+            alpha2 (beta2), which plays no part, for which one layer suffices.
+        tolerance: of the exact network on a sphere, see ``sphere_design``.
+        terms: likewise.
+        rates: "equal": all layers are trained alike; "free": the hidden layers' learning rates relative to the
+            readout's are unknowns too. With these the NTK of a DEQ takes as a rule one layer; without, a DEQ that is
+            not odd has as a rule no network with its NTK.
+        parameters: signs of a formula's parameters, as in "c>0".
+        digits: significant digits of the parameters, 1 to 300.
+        certified: whether to prove that an exact solution lies next to the parameters (``Design.certificate``).
+        seed: of the starting points.
 
     Raises:
-        InputError: unknown match, depth or family, or a depth the family does not have.
-        NoDesignError: the family has no network with these coefficients.
-        SolutionError: the DEQ itself has no fixed point, or is unstable.
+        InputError: bad arguments; an activation or family that jumps, for the NTK.
+        NoDesignError: there is no such network, proved or none found: the sentence says which.
+        SolutionError: the DEQ itself has no stable fixed point.
+        UncertifiedError: a certificate was asked for, and the DEQ's own coefficients could not be enclosed.
     """
-    if match not in ("ck", "ntk"):
-        raise InputError(f'match must be "ck" or "ntk"; got {match!r}')
-    if depth not in ("auto", 1, 2, "1", "2"):
-        raise InputError(f'depth must be "auto", 1 or 2; got {depth!r}')
-    if family != "auto" and family not in FAMILIES:
-        raise InputError(f"unknown family {family!r}: expected auto, {' or '.join(FAMILIES)}")
-    solution = solve(deq, tau0, trained="a" if match == "ck" else "aA")
-    wanted = None if depth == "auto" else int(depth)
-    chosen = _choose_family(solution, wanted, family)
-    candidates = (_hard_tanh_layers if chosen == "hard-tanh" else _leaky_layers)(solution, match)
-    target = {name: float(getattr(solution, name)) for name in (_CK if match == "ck" else _NTK)}
-    best: Design | None = None
-    for layers in candidates:
-        network = ExplicitNetwork(layers, float(solution.tau0))
-        achieved = _achieved(explicit_coefficients(network, ntk=match == "ntk"), match)
-        residual = _residual(target, achieved)
-        if best is None or residual < best.residual:
-            best = Design(network, match, chosen, residual, target, achieved)
-    if best is None or best.residual > TOLERANCE:
-        found = (
-            "none satisfies even three of the four equations"
-            if best is None
-            else (f"the nearest misses by {best.residual:.2g} (relative)")
-        )
-        raise NoDesignError(
-            f"no {chosen} network of depth {FAMILIES[chosen]} has the {match.upper()} coefficients of the DEQ with "
-            f"{deq.activation.name}: {found}; no other family is available for this activation"
-        )
-    return best
+    _require_digits(digits)
+    if data == "sphere" and family == "auto" and isinstance(source, DEQ):
+        if str(depth) not in ("auto", "1") or rates != "equal" or digits > FLOAT64_DIGITS:
+            raise InputError("the exact network on a sphere has depth 1, equal rates and 15 digits: name a family too")
+        radius2 = exact_number(1 if tau0 is None else tau0, "tau0", positive=True) ** 2
+        return sphere_design(source, radius2, match, tolerance=tolerance, terms=terms)
+    if tolerance is not None or terms is not None:
+        raise InputError('tolerance and terms are of the exact network of a DEQ on a sphere: set data="sphere"')
+    return family_design(
+        source,
+        tau0,
+        match,
+        depth,
+        family,
+        data=data,
+        rates=rates,
+        parameters=parameters,
+        digits=digits,
+        certified=certified,
+        seed=seed,
+    )
 
 
-def _choose_family(solution: Solution, depth: int | None, family: str) -> str:
-    moments = _moments_of(solution)
-    flat = moments.d2.value == 0 or moments.d2.relative_error > 1.0
-    name = solution.deq.activation.name
-    if family == "auto":
-        family = "hard-tanh" if (flat and depth != 2) else "leaky-relu"
-    if depth == 1 and not flat:
-        raise NoDesignError(
-            f"no network of depth 1 can match {name}: one layer forces alpha2 = alpha3/2, here "
-            f"alpha2/alpha3 = {float(solution.alpha2 / solution.alpha3):.6g}; ask for depth 2"
-        )
-    if depth is not None and FAMILIES[family] != depth:
-        raise InputError(f"the family {family} has depth {FAMILIES[family]}; got depth {depth}")
-    if family == "hard-tanh" and not flat:
-        raise NoDesignError(
-            f"no hard-tanh layer can match {name}: an odd layer has alpha2 = alpha3 = 0, here "
-            f"alpha3 = {float(solution.alpha3):.6g}; use the family leaky-relu"
-        )
-    return family
+def family_design(
+    source: DEQ | ExplicitNetwork,
+    tau0: Any = None,
+    match: str = "ck",
+    depth: str | int = "auto",
+    family: str | Family = "auto",
+    *,
+    data: str = "any",
+    rates: str = "equal",
+    parameters: str = "",
+    digits: int = FLOAT64_DIGITS,
+    certified: bool = False,
+    seed: int = 0,
+) -> Design:
+    """The network of a family, also where ``equivalent_network`` takes the exact one on a sphere; the rest as there."""
+    _require_digits(digits)
+    attempts, target = attempt_design(
+        source, tau0, match, depth, family, data=data, rates=rates, parameters=parameters, seed=seed
+    )
+    refused: AccuracyError | None = None
+    for attempt in attempts:
+        try:
+            return finished_design(attempt, target, digits=digits, certified=certified)
+        except AccuracyError as error:  # near enough for the search, and no solution
+            refused = refused or error
+    raise refused or AssertionError("an attempt without a solution is an error")
 
 
-def _moments_of(solution: Solution) -> Moments:
-    if solution.moments is None:
-        raise AssertionError("a solved Solution carries its moments")
-    return solution.moments
+def attempt_design(
+    source: DEQ | ExplicitNetwork,
+    tau0: Any,
+    match: str,
+    depth: str | int,
+    family: str | Family,
+    *,
+    data: str = "any",
+    rates: str = "equal",
+    parameters: str = "",
+    seed: int = 0,
+) -> tuple[list[Attempt], Target]:
+    """The families that ``equivalent_network`` may take, best first; arguments and errors as there."""
+    depths = _checked(depth, data, rates)
+    target = Target.of(source, match, tau0, on_sphere=data == "sphere")
+    free = rates == "free"
+    if free and not target.ntk:
+        raise InputError('rates="free" has no meaning for the conjugate kernel, which is not trained: match the NTK')
+    given = None if family == "auto" else family_of(family, parameters)
+    if given is not None and target.ntk:
+        _require_slopes(given)
+    asked = _checked_depths(depths, target, given, free=free)
+    attempts: list[Attempt] = []
+    for layers in asked:
+        best = _best(target, layers, given, free=free, seed=seed, attempts=attempts)
+        if best:
+            return best, target
+    raise none_found(target, attempts, free=free, prove=given is not None)
 
 
-def _achieved(coefficients: ExplicitCoefficients, match: str) -> dict[str, float]:
-    fields = _CK if match == "ck" else _NTK
-    return {name: float(getattr(coefficients, field)) for name, field in fields.items()}
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
 
-def _residual(target: dict[str, float], achieved: dict[str, float]) -> float:
-    """Largest |achieved - target|/|target|; where the target is zero, relative to the kernel's diagonal."""
-    diagonal = target.get("gamma2", target.get("kappa2", 1.0))
-    return max(abs(achieved[k] - t) / (abs(t) if t else diagonal) for k, t in target.items())
+def _require_digits(digits: int) -> None:
+    if digits not in range(1, MAX_DIGITS + 1):
+        raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")
 
 
-def _hard_tanh_layers(solution: Solution, match: str) -> Iterator[tuple[Layer, ...]]:
-    """One layer a*clip(x, -c, c) with the diagonal and the linear coefficient of the DEQ.
+def _checked(depth: str | int, data: str, rates: str) -> tuple[int, ...]:
+    if data not in ("any", "sphere"):
+        raise InputError(f'data must be "any" or "sphere"; got {data!r}')
+    if rates not in ("equal", "free"):
+        raise InputError(f'rates must be "equal" or "free"; got {rates!r}')
+    if depth == "auto":
+        return ()
+    if str(depth) not in map(str, range(1, MAX_DEPTH + 1)):
+        raise InputError(f'depth must be "auto" or a whole number from 1 to {MAX_DEPTH}; got {depth!r}')
+    return (int(depth),)
 
-    By scaling it has the moments of hard tanh at s = tau0/c, so that with R(s) = V/(d1 s)^2 the ratio
-    gamma^2/(alpha1 tau0^2) is R and kappa^2/(beta1 tau0^2) is (R + v/d1^2)/2: both increase in s from 1.
+
+def _require_slopes(given: Family) -> None:
+    """Refuse a family that jumps, which has no NTK, by one of its activations."""
+    for layer in given.layers:
+        require_derivative(activation(layer.at({str(p): f"{k}.25" for k, p in enumerate(layer.parameters, 1)}, "1")))
+
+
+def _checked_depths(asked: tuple[int, ...], target: Target, given: Family | None, *, free: bool) -> tuple[int, ...]:
+    """The depths worth trying, least first.
+
+    Raises:
+        NoDesignError: all of them are proved impossible, whatever the activations.
     """
-    unit = activation("hard_tanh")
-    tau02 = float(solution.tau0) ** 2
-    linear, diagonal = (solution.alpha1, solution.gamma2) if match == "ck" else (solution.beta1, solution.kappa2)
-    if linear <= 0:
-        return
-    goal = diagonal / (linear * tau02)
-
-    def excess(log_s: float) -> float:
-        s = math.exp(log_s)
-        m = gaussian_moments(unit, s)
-        ratio = m.V.value / (m.d1.value * s) ** 2
-        return float((ratio if match == "ck" else (ratio + m.v.value / m.d1.value**2) / 2) - goal)
-
-    low, high = math.log(0.1), math.log(1e4)
-    if abs(excess(low)) <= 1e-14 * goal:  # a linear activation: a clip that the data never reaches
-        s = math.exp(low)
-    elif excess(low) < 0 < excess(high):
-        s = math.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-15, rtol=1e-15))
-    else:
-        return
-    d1 = gaussian_moments(unit, s).d1.value
-    a = math.sqrt(linear if match == "ck" else linear / 2.0) / d1
-    a, c = float(a), float(solution.tau0) / s
-    yield (_layer(f"{a!r}*max(min(x, {c!r}), -{c!r})", {"a": a, "c": c}),)
+    depths = asked or _depths(target, given, free=free)
+    # of the CK, what one layer forces is all there is to know beforehand
+    doubtful = target.ntk or (1 in asked and not (target.on_sphere or _one_layer_is_possible(target, free=free)))
+    impossible = impossible_depths(target, free=free) if doubtful else {}
+    possible = tuple(depth for depth in depths if depth not in impossible)
+    if not possible:
+        raise impossible_design(target, {depth: impossible[depth] for depth in depths}, free=free)
+    return possible
 
 
-def _leaky_layers(solution: Solution, match: str) -> Iterator[tuple[Layer, ...]]:
-    """Two layers m_l x + d_l |x| = max(a_l x, b_l x): three of the four equations, the fourth is checked.
+def _depths(target: Target, given: Family | None, *, free: bool) -> tuple[int, ...]:
+    """The depths worth trying, least first."""
+    if given is not None and given.depth:
+        return (given.depth,)
+    return (1, 2) if target.on_sphere or _is_odd(target) or _one_layer_is_possible(target, free=free) else (2,)
 
-    With x = (d_1/m_1)^2, y = (d_2/m_2)^2, P = (m_1 m_2)^2, k = 2/pi and X = 1 + (1 - k) x, the recursion gives
 
-        CK:  alpha1 = P,   4 tau0^2 alpha2/(k P) = x + y X,     2 tau0^2 alpha3/(k P) = x + y/X
-        NTK: beta1 = 3 P,  4 tau0^2 beta2/(k P) = 2 x + y X,    2 tau0^2 beta3/(k P) = 4 x + 5 y/X
+def _is_odd(target: Target) -> bool:
+    """Whether the second-order coefficients vanish."""
+    names = ("alpha2", "alpha3", "beta2", "beta3")
+    return all(abs(target.floats[name]) <= _FORCED * target.scales[name] for name in names if name in target.fields)
 
-    and eliminating y leaves a cubic in x.
+
+def _one_layer_is_possible(target: Target, *, free: bool) -> bool:
+    """Whether the coefficients satisfy what one layer forces on them.
+
+    CK: alpha3 = 2 alpha2. NTK with learning rate eta: beta2 = d2^2/4 and beta3 = (1/2 + eta) d2^2, eta = 1 or free.
     """
-    k = 2.0 / math.pi
-    tau02 = float(solution.tau0) ** 2
-    if match == "ck":
-        P, second, third = float(solution.alpha1), float(solution.alpha2), float(solution.alpha3)
-        x2, x3, y3 = 1.0, 1.0, 1.0
-    else:
-        P, second, third = float(solution.beta1) / 3.0, float(solution.beta2), float(solution.beta3)
-        x2, x3, y3 = 2.0, 4.0, 5.0
-    if P <= 0:
+    c = target.floats
+    if "alpha2" in c and abs(c["alpha3"] - 2.0 * c["alpha2"]) > _FORCED * c["alpha3"]:
+        return False
+    if "beta2" in c:
+        eta = (c["beta3"] / c["beta2"] - 2.0) / 4.0 if c["beta2"] else -1.0
+        return eta >= 0.0 if free else abs(eta - 1.0) <= _FORCED
+    return True
+
+
+# -- search ------------------------------------------------------------------------------------------------------------
+
+
+def _best(
+    target: Target, depth: int, given: Family | None, *, free: bool, seed: int, attempts: list[Attempt]
+) -> list[Attempt]:
+    """The solutions of the family given, or of the first group that has one, the nearest first."""
+    groups = [[given]] if given is not None else [[FAMILIES[name] for name in group] for group in _AUTO]
+    if given is None:
+        unsuitable = _NOT_ODD if _is_odd(target) else _ODD
+        groups = [[each for each in group if each.name not in unsuitable] for group in groups]
+    for thorough in (False, True) if given is None else (True,):
+        for group in groups:
+            found = [
+                Attempt(each, problem, search(problem, seed, thorough=thorough))
+                for each in group
+                for problem in _problems(target, each, depth, free=free)
+            ]
+            if thorough:
+                attempts += found
+            solved = [a for a in found if a.solutions.found]
+            if solved:
+                return sorted(solved, key=lambda a: (round(_nearest(a).distance, 9), _nearest(a).lipschitz))
+    return []
+
+
+def _nearest(attempt: Attempt) -> Found:
+    return attempt.solutions.found[0]
+
+
+def _problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterator[DesignProblem]:
+    """The equations of a family, with what symmetry makes zero left out: there they would have double roots.
+
+    alpha3 = 0 makes every layer odd. alpha1 = 0, which is a product over the layers, makes one of them even.
+    """
+    layers = given.at_depth(depth)
+    if _is_odd(target):
+        layers = tuple(_restricted(layer, even=True) or layer for layer in layers)
+    first = "alpha1" if "alpha1" in target.floats else "beta1"
+    if abs(target.floats[first]) > _FORCED * target.scales[first]:
+        yield DesignProblem(target, layers, free)
         return
-    second, third = 4.0 * tau02 * second / (k * P), 2.0 * tau02 * third / (k * P)
-    X = np.polynomial.Polynomial([1.0, 1.0 - k])
-    unknown = np.polynomial.Polynomial([0.0, 1.0])
-    cubic = x2 * unknown + (third - x3 * unknown) * X**2 / y3 - second
-    for root in map(complex, cubic.roots()):
-        if abs(root.imag) > 1e-7 * max(1.0, abs(root)):
-            continue
-        x = _polished(cubic, root.real)
-        y = float((third - x3 * x) * X(x) / y3)
-        if x < -1e-14 or y < -1e-14:
-            continue
-        x, y = max(x, 0.0), max(y, 0.0)
-        m1 = 1.0 / math.sqrt(X(x))  # the gauge: tau_1 = tau_0
-        m2 = math.sqrt(P) / m1
-        d1, d2 = m1 * math.sqrt(x), m2 * math.sqrt(y)
-        yield (_leaky(m1, d1), _leaky(m2, d2))
+    for k in range(depth):
+        even = _restricted(layers[k], even=False)
+        if even is not None:
+            yield DesignProblem(target, (*layers[:k], even, *layers[k + 1 :]), free)
 
 
-def _polished(polynomial: np.polynomial.Polynomial, x: float) -> float:
-    slope = polynomial.deriv()
-    for _ in range(4):
-        s = float(slope(x))
-        if s == 0.0:
-            break
-        x -= float(polynomial(x)) / s
-    return x
+def _restricted(layer: LayerFamily, *, even: bool) -> LayerFamily | None:
+    """The family without its even (or odd) functions; None if it is not a sum of odd and even ones, or none is left."""
+    M = reflection(layer)
+    if M is None or np.count_nonzero(M - np.diag(np.diag(M))):
+        return None
+    names = frozenset(str(p) for p, sign in zip(layer.parameters, np.diag(M), strict=True) if (sign > 0) == even)
+    return layer.without(names) if 0 < len(names) < len(layer.parameters) else layer if not names else None
 
 
-def _leaky(m: float, d: float) -> Layer:
-    a, b = m + d, m - d
-    return _layer(f"max({a!r}*x, {b!r}*x)", {"a": a, "b": b})
+# -- the design --------------------------------------------------------------------------------------------------------
 
 
-def _layer(text: str, params: dict[str, float]) -> Layer:
-    """A layer from grammar text; repr gives the shortest decimal that reads back as the same float."""
-    made: Activation = activation(text)
-    return Layer(made, tuple(params.items()))
+def network_of(problem: DesignProblem, unknowns: FloatArray) -> ExplicitNetwork:
+    """A solution of the search as a network, to float64 accuracy."""
+    layers, rates = problem.parameters(unknowns[None])
+    scales = problem.scales(unknowns)
+    made = []
+    for layer, values, scale in zip(problem.layers, layers, scales, strict=True):
+        known = {str(p): repr(float(v)) for p, v in zip(layer.parameters, values[0], strict=True)}
+        made.append(Layer(activation(layer.at(known, repr(float(scale)).removesuffix(".0")))))
+    free = tuple(float(rate) for rate in rates[0, :-1]) if problem.free_rates else ()
+    return ExplicitNetwork(tuple(made), problem.tau0, free)
+
+
+def finished_design(
+    attempt: Attempt,
+    target: Target,
+    chosen: Found | None = None,
+    *,
+    digits: int = FLOAT64_DIGITS,
+    certified: bool = False,
+) -> Design:
+    """A solution, by default the nearest, as a design: exact to the digits, and proved if asked."""
+    if digits > FLOAT64_DIGITS and Fraction(repr(float(target.tau0))) != target.tau0:
+        raise InputError(f"for more than 15 digits tau0 must be a decimal of at most 16 digits; got {target.tau0}")
+    problem, solutions = attempt.problem, attempt.solutions
+    best = chosen or solutions.found[0]
+    with precision(2 * bits_of_digits(digits) + 60):
+        if certified:
+            balls = target.enclosures(digits + 15)
+        elif digits <= FLOAT64_DIGITS:
+            balls = {name: arb(value) for name, value in target.floats.items()}
+        else:
+            balls = {name: mpf_ball(value) for name, value in target.values(digits + 10).items()}
+        refined = refine(problem, best.unknowns, balls, digits, certified=certified)
+        achieved = {name: ball + refined.residuals[name] * arb(problem.units[name]) for name, ball in balls.items()}
+    if refined.residual > (TOLERANCE if digits <= FLOAT64_DIGITS else 10.0**-digits):
+        raise AccuracyError(
+            f"the {attempt.family.name} design for {target.name} was found, but its equations could be solved to "
+            f"{refined.residual:.2g} only (relative): ask for fewer digits"
+        )
+    params, rates = _named(problem, refined.decimals, digits)
+    return Design(
+        source=target.name,
+        match=target.match,
+        family=attempt.family.name,
+        tau0=float(target.tau0),
+        expressions=_expressions(problem, refined),
+        params=params,
+        rates=rates,
+        target=_shown(balls, digits),
+        achieved=_shown(achieved, digits),
+        residual=refined.residual,
+        digits=digits,
+        on_sphere=target.on_sphere,
+        distance=best.distance,
+        lipschitz=best.lipschitz,
+        alternatives=tuple(_alternative(problem, found) for found in solutions.found if found is not best),
+        starts=solutions.starts,
+        certificate=refined.certificate,
+        status=f"solved; no certificate: {refined.reason}" if refined.reason else "solved",
+    )
+
+
+def _shown(balls: Mapping[str, arb], digits: int) -> dict[str, Any]:
+    if digits <= FLOAT64_DIGITS:
+        return {name: float(ball.mid()) for name, ball in balls.items()}
+    return {name: ball.mid().str(digits, radius=False) for name, ball in balls.items()}
+
+
+def _expressions(problem: DesignProblem, refined: Refined) -> tuple[str, ...]:
+    values, texts = iter(refined.decimals), []
+    for layer, scale in zip(problem.layers, refined.scales, strict=True):
+        known = {str(p): next(values) for p in layer.parameters}
+        texts.append(layer.at(known, scale.removesuffix(".0")))
+    return tuple(texts)
+
+
+def _named(
+    problem: DesignProblem, decimals: tuple[str, ...], digits: int
+) -> tuple[tuple[tuple[tuple[str, float | str], ...], ...], tuple[float | str, ...]]:
+    numbers: list[float | str] = [float(text) if digits <= FLOAT64_DIGITS else text for text in decimals]
+    values = iter(numbers)
+    params = tuple(tuple((str(p), next(values)) for p in layer.parameters) for layer in problem.layers)
+    return params, tuple(values)
+
+
+def _alternative(problem: DesignProblem, found: Found) -> Alternative:
+    layers, _ = problem.parameters(found.unknowns[None])
+    params = tuple(
+        tuple(zip(map(str, layer.parameters), map(float, values[0]), strict=True))
+        for layer, values in zip(problem.layers, layers, strict=True)
+    )
+    return Alternative(params, found.distance, found.lipschitz)

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.errors import AccuracyError
+from equikernel.numerics.hermite_scales import series_energies
+from equikernel.numerics.hermite_series import HermiteSeries
 from equikernel.numerics.moments import quick_moments
 from equikernel.numerics.quadrature import Nodes, rule
 from equikernel.theory.activation import Activation
@@ -32,6 +34,7 @@ _TOLERANCE = 4e-15  # of the row's norm, at the probes
 _PROBES = np.array([-0.97, -0.52, 0.11, 0.63, 0.99])
 _ENERGIES = 3  # columns before the row: V, dV/dq, v
 TIERS = (136, 264, 1024, 4096)  # lengths of rows: a table each, so that no bit depends on what was asked for before
+_BATCH = 1024  # variances at which a Hermite series is expanded together
 _TINY = 1e-300  # half-weights below it would only produce subnormal numbers
 
 
@@ -207,7 +210,26 @@ class HermiteTable:
         return r.nodes(high, min(r.converged_level(high) + extra, r.last_level))
 
 
+class _SeriesTable(HermiteTable):
+    """The table of a Hermite series, which needs no quadrature: every value in closed form."""
+
+    def __init__(self, series: HermiteSeries) -> None:
+        super().__init__(series)
+        self._series = series
+
+    def _values(self, variances: FloatArray, terms: int) -> FloatArray:
+        result = np.zeros((len(variances), _ENERGIES + terms))
+        distinct, places = np.unique(variances, return_inverse=True)
+        places = places.ravel()
+        kept = min(_ENERGIES + terms, _ENERGIES + 1 + self._series.degree)
+        for start in range(0, len(distinct), _BATCH):
+            values = series_energies(self._series, distinct[start : start + _BATCH])
+            members = (places >= start) & (places < start + _BATCH)
+            result[members, :kept] = values[places[members] - start, :kept]
+        return result
+
+
 @lru_cache(maxsize=256)
 def hermite_table(activation: Activation) -> HermiteTable:
     """The activation's table, shared by all that need it."""
-    return HermiteTable(activation)
+    return _SeriesTable(activation) if isinstance(activation, HermiteSeries) else HermiteTable(activation)

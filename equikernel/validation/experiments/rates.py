@@ -11,6 +11,7 @@ import numpy as np
 import scipy.stats
 
 from equikernel.numerics.kernels import implicit_kernels
+from equikernel.numerics.norms import operator_norm
 from equikernel.theory.models import DEQ
 from equikernel.validation.experiments.sources import MixtureSource
 from equikernel.validation.experiments.study import (
@@ -18,7 +19,6 @@ from equikernel.validation.experiments.study import (
     derived_seed,
     describe_deq,
     kernel_uncertainty,
-    operator_norm,
 )
 
 __all__ = ["PowerLaw", "RateConfig", "RateLadder", "RatePoint", "fit_power_law", "rate_ladder"]

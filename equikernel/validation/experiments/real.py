@@ -9,6 +9,7 @@ import numpy as np
 
 from equikernel.errors import EquikernelError
 from equikernel.numerics.kernels import implicit_kernels
+from equikernel.numerics.norms import operator_norm
 from equikernel.theory.models import DEQ
 from equikernel.validation.experiments.sources import Sample, Source
 from equikernel.validation.experiments.study import (
@@ -16,7 +17,6 @@ from equikernel.validation.experiments.study import (
     Runner,
     describe_deq,
     kernel_uncertainty,
-    operator_norm,
 )
 
 __all__ = ["VARIANTS", "RealData", "RealDataConfig", "real_data"]

@@ -25,7 +25,6 @@ __all__ = [
     "describe_deq",
     "kernel_uncertainty",
     "one_thread",
-    "operator_norm",
 ]
 
 Array = NDArray[np.float64]
@@ -149,12 +148,6 @@ def describe_deq(deq: DEQ) -> dict[str, Any]:
 def derived_seed(seed: int, *parts: str | int) -> int:
     """A seed for each purpose, below 2^32: a hash of the run's seed and the purpose, the same on every machine."""
     return int.from_bytes(hashlib.sha256(canonical_json([seed, *parts]).encode()).digest()[:4], "little")
-
-
-def operator_norm(matrix: Array) -> float:
-    """The largest |eigenvalue| of a symmetric matrix."""
-    eigenvalues = np.linalg.eigvalsh(matrix)
-    return float(max(-eigenvalues[0], eigenvalues[-1]))
 
 
 def kernel_uncertainty(kernel: Array) -> float:

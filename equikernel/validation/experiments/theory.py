@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from equikernel.errors import EquikernelError
-from equikernel.numerics.designs.equivalent import Design, equivalent_network
-from equikernel.numerics.moments import gaussian_moments
+from equikernel.numerics.designs.design import Design
+from equikernel.numerics.designs.equivalent import family_design
 from equikernel.numerics.solve import COEFFICIENTS, Solution, solve
 from equikernel.theory.models import DEQ
+from equikernel.validation.curves import centred_curves, network_curves
 from equikernel.validation.experiments.study import Quantity, Runner, describe_deq
 
 __all__ = ["Theory", "TheoryConfig", "theory"]
 
 _CHECK_DIGITS = 30
 _HALF_ULP = 2.0**-53
-_REACH = 3.0  # the activation is drawn over this many standard deviations of its input
 
 
 @dataclass(frozen=True)
@@ -70,25 +68,16 @@ class TheoryConfig:
 
     def _design(self, match: str) -> Design | str:
         try:
-            return equivalent_network(self.deq, self.tau0, match)
+            return family_design(self.deq, self.tau0, match)
         except EquikernelError as error:
             return str(error)
 
     def _curves(self, solution: Solution, design: Design | str) -> dict[str, Any]:
         """The activation and the layers of its CK design, each centred, over +-3 standard deviations of its input."""
-        functions = [("φ (DEQ)", self.deq.activation, float(solution.tau))]
+        found = centred_curves([("φ (DEQ)", self.deq.activation, float(solution.tau))])
         if isinstance(design, Design):
-            scale = design.network.tau0
-            for k, layer in enumerate(design.network.layers, start=1):
-                functions.append((f"σ{k} (design)", layer.activation, scale))
-                scale = float(gaussian_moments(layer.activation, scale).V.value) ** 0.5
-        standard = np.linspace(-_REACH, _REACH, 601)
-        curves = []
-        for name, function, tau in functions:
-            centre = float(gaussian_moments(function, tau).mean.value)
-            values = np.asarray(function(tau * standard)) - centre
-            curves.append({"name": name, "tau": tau, "y": [float(y) for y in values]})
-        return {"x": [float(x) for x in standard], "curves": curves}
+            found["curves"] += network_curves(design.network)["curves"]
+        return found
 
 
 def _quantity(solution: Solution, checked: Solution, name: str) -> Quantity:
