@@ -16,10 +16,9 @@ from numpy.polynomial import hermite_e
 from equikernel.errors import InputError, NoFixedPointError, UnstableError
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.certificates.certificate import certify
-from equikernel.numerics.designs import chains
-from equikernel.numerics.designs.depth import depth_table, minimal_depth
-from equikernel.numerics.designs.realisability import BITS, cuts_of
-from equikernel.numerics.designs.two_layers import Target, two_layers
+from equikernel.numerics.designs.depth import chains, depth_table, minimal_depth
+from equikernel.numerics.designs.depth.realisability import BITS, cuts_of
+from equikernel.numerics.designs.depth.two_layers import Target, two_layers
 from equikernel.numerics.explicit import explicit_coefficients
 from equikernel.numerics.solve import solve
 from equikernel.theory.equations import explicit_input, explicit_layer

@@ -13,8 +13,8 @@ import sympy as sp
 
 import equikernel as ek
 from equikernel.errors import AccuracyError, ActivationError, InputError, NoDesignError
-from equikernel.numerics.designs import sphere_terms
 from equikernel.numerics.designs.sphere import sphere_design
+from equikernel.numerics.designs.sphere import terms as sphere_terms
 from equikernel.numerics.explicit import explicit_coefficients
 from equikernel.numerics.hermite_scales import series_rows
 from equikernel.numerics.hermite_series import HermiteSeries

@@ -12,10 +12,10 @@ from flint import arb
 
 from equikernel.errors import UncertifiedError
 from equikernel.numerics.balls.context import precision
-from equikernel.numerics.designs.chains import enough_layers
-from equikernel.numerics.designs.depth_facts import Facts
-from equikernel.numerics.designs.realisability import BITS
-from equikernel.numerics.designs.two_layers import two_layers
+from equikernel.numerics.designs.depth.chains import enough_layers
+from equikernel.numerics.designs.depth.facts import Facts
+from equikernel.numerics.designs.depth.realisability import BITS
+from equikernel.numerics.designs.depth.two_layers import two_layers
 
 __all__ = ["Finding", "both_depth", "ck_depth", "ntk_depth"]
 

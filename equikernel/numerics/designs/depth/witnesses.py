@@ -13,10 +13,10 @@ import scipy.linalg
 import scipy.optimize
 from flint import arb
 
-from equikernel.numerics.designs.realisability import coupling
+from equikernel.numerics.designs.depth.realisability import coupling
 
 if TYPE_CHECKING:
-    from equikernel.numerics.designs.two_layers import Target
+    from equikernel.numerics.designs.depth.two_layers import Target
 
 __all__ = ["DEGREES", "layer_moments", "witness"]
 

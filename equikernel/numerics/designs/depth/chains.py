@@ -20,8 +20,8 @@ import numpy as np
 from flint import arb
 
 from equikernel.numerics.balls.context import precision
-from equikernel.numerics.designs.realisability import BITS
-from equikernel.numerics.designs.two_layers import Target
+from equikernel.numerics.designs.depth.realisability import BITS
+from equikernel.numerics.designs.depth.two_layers import Target
 
 __all__ = ["DEEPEST", "enough_layers"]
 

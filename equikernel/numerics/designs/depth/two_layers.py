@@ -22,8 +22,8 @@ import numpy as np
 from flint import arb
 
 from equikernel.numerics.balls.context import exact, hull, precision
-from equikernel.numerics.designs.realisability import BITS, Cuts, cuts_of
-from equikernel.numerics.designs.witnesses import witness
+from equikernel.numerics.designs.depth.realisability import BITS, Cuts, cuts_of
+from equikernel.numerics.designs.depth.witnesses import witness
 
 __all__ = ["BOXES", "Target", "TwoLayers", "two_layers"]
 

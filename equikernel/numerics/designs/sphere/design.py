@@ -23,8 +23,8 @@ from flint import arb
 from equikernel.arithmetics import TORCH_MODULE
 from equikernel.errors import InputError, NoDesignError
 from equikernel.numerics.balls.context import precision
-from equikernel.numerics.designs.signs import CRITERION, chosen_signs, require_signs, steepness
-from equikernel.numerics.designs.sphere_terms import BITS, MAX_TERMS, plan_for_terms, plan_for_tolerance, series_of
+from equikernel.numerics.designs.sphere.signs import CRITERION, chosen_signs, require_signs, steepness
+from equikernel.numerics.designs.sphere.terms import BITS, MAX_TERMS, plan_for_terms, plan_for_tolerance, series_of
 from equikernel.numerics.files import write_text
 from equikernel.numerics.hermite_series import HermiteSeries
 from equikernel.numerics.power_series import KernelSeries

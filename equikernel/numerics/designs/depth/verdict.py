@@ -11,8 +11,8 @@ from flint import arb
 
 from equikernel.errors import InputError, SolutionError
 from equikernel.numerics.certificates.decimals import is_recordable, to_record
-from equikernel.numerics.designs.depth_facts import Facts
-from equikernel.numerics.designs.depth_rules import Finding, both_depth, ck_depth, ntk_depth
+from equikernel.numerics.designs.depth.facts import Facts
+from equikernel.numerics.designs.depth.rules import Finding, both_depth, ck_depth, ntk_depth
 from equikernel.numerics.solve import solve
 from equikernel.theory.activation import Activation, registry_names
 from equikernel.theory.models import DEQ, exact_number

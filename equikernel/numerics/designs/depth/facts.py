@@ -15,8 +15,8 @@ from equikernel.numerics.balls.context import exact, precision
 from equikernel.numerics.certificates.certificate import Certificate, certify
 from equikernel.numerics.certificates.decimals import ball_ends
 from equikernel.numerics.closed_forms import verified_closed_forms
-from equikernel.numerics.designs.realisability import BITS
-from equikernel.numerics.designs.two_layers import Target
+from equikernel.numerics.designs.depth.realisability import BITS
+from equikernel.numerics.designs.depth.two_layers import Target
 from equikernel.theory.closed_forms import TAU, ClosedForms
 from equikernel.theory.equations import fixed_point_map
 from equikernel.theory.models import DEQ
