@@ -17,9 +17,9 @@ from equikernel.numerics.balls.context import hull, precision
 from equikernel.numerics.certificates.certificate import certify
 from equikernel.numerics.designs import exclusion_shapes
 from equikernel.numerics.designs.exclusion import prove_infeasible
-from equikernel.numerics.designs.exclusion_intervals import Intervals
-from equikernel.numerics.designs.exclusion_layers import FirstLayer, SecondLayer, ball_forms
-from equikernel.numerics.designs.exclusion_search import Conditions, Equations, exhaust
+from equikernel.numerics.designs.exclusion.boxes import Conditions, Equations, exhaust
+from equikernel.numerics.designs.exclusion.intervals import Intervals
+from equikernel.numerics.designs.exclusion.layers import FirstLayer, SecondLayer, ball_forms
 from equikernel.numerics.designs.problem import DesignProblem
 from equikernel.numerics.designs.search import search
 from equikernel.numerics.designs.targets import Target

@@ -29,7 +29,7 @@ from equikernel.theory.equations import explicit_input, explicit_layer
 from equikernel.theory.families import LayerFamily
 from equikernel.theory.sensitivities import Tangent
 
-__all__ = ["ExactProblem", "decimal_of_ball"]
+__all__ = ["ExactProblem", "decimal_of_ball", "linear_forms"]
 
 _FIVE = ("V", "d1", "d2", "h", "v")
 _Five = tuple[Any, Any, Any, Any, Any]
@@ -66,7 +66,8 @@ class _LinearLayer:
 
 
 @lru_cache(maxsize=64)
-def _linear_layer(basis: tuple[sp.Expr, ...], tau: Fraction, bits: int) -> _LinearLayer:
+def linear_forms(basis: tuple[sp.Expr, ...], tau: Fraction, bits: int) -> _LinearLayer:
+    """The forms of a sum of functions in x and ``TAU`` at standard deviation ``tau``, to about 2^-bits."""
     scale = sp.Rational(tau.numerator, tau.denominator)
     functions = [f.subs(TAU, scale) for f in basis]
 
@@ -172,7 +173,7 @@ class ExactProblem:
     def _layer(self, family: LayerFamily, fixed: bool) -> ExactLayer:
         if family.basis is not None and fixed:
             with precision(self.bits):
-                return _linear_layer(family.basis, self.problem.target.tau0, self.bits)
+                return linear_forms(family.basis, self.problem.target.tau0, self.bits)
         return _closed_layer(family) or _QuadratureLayer(family, self.problem.target.ntk)
 
     @property

@@ -29,7 +29,16 @@ from equikernel.theory.next_order import LayerMoments
 from equikernel.theory.program import X
 from equikernel.theory.walk import Walk
 
-__all__ = ["GridLayer", "LayerModel", "LinearLayer", "layer_model", "layer_moments", "layer_slopes", "reflection"]
+__all__ = [
+    "GridLayer",
+    "LayerModel",
+    "LinearLayer",
+    "has_no_scale",
+    "layer_model",
+    "layer_moments",
+    "layer_slopes",
+    "reflection",
+]
 
 FloatArray = npt.NDArray[np.float64]
 _GRID = np.linspace(-9.0, 9.0, 361)
@@ -287,6 +296,23 @@ def reflection(layer: LayerFamily) -> FloatArray | None:
         else:
             return None
     return M
+
+
+@lru_cache(maxsize=64)
+def has_no_scale(layer: LayerFamily) -> bool:
+    """Whether sigma(c x) at input scale c tau is in the family with sigma(x) at tau, by powers of c in the parameters.
+
+    Compared at points: it decides whether the scale of the layer before is pinned, which loses nothing where it holds.
+    """
+    x, tau, c = np.array([-2.3, -1.1, -0.4, 0.2, 0.7, 1.9]), 0.9, 1.37
+    values = {p: 0.6 + 0.23 * k for k, p in enumerate(layer.parameters)}
+    wanted = np.diff(array_walk({X: x, TAU: tau, **values})(layer.expr) * np.ones(6))
+    for powers in itertools.product((0, -1, 1), repeat=len(values)):
+        moved = {p: v * c**k for (p, v), k in zip(values.items(), powers, strict=True)}
+        found = np.diff(array_walk({X: c * x, TAU: c * tau, **moved})(layer.expr) * np.ones(6))
+        if np.allclose(found, wanted, rtol=1e-10, atol=1e-12):
+            return True
+    return False
 
 
 def layer_model(layer: LayerFamily, tau: float | None) -> LayerModel:

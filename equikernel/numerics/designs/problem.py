@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from equikernel.numerics.designs.functionals import GridLayer, LayerModel, layer_model, layer_slopes, reflection
+from equikernel.numerics.designs.functionals import (
+    GridLayer,
+    LayerModel,
+    has_no_scale,
+    layer_model,
+    layer_slopes,
+    reflection,
+)
 from equikernel.numerics.designs.targets import Target
 from equikernel.theory.equations import ExplicitState, explicit_input, explicit_layer
 from equikernel.theory.families import LayerFamily
@@ -54,7 +62,8 @@ class DesignProblem:
     @cached_property
     def gauged(self) -> tuple[bool, ...]:
         """Of every hidden layer but the last, whether its scale is free and pinned to tau0."""
-        return tuple(bool(layer.scaling) for layer in self.layers[:-1])
+        pairs = itertools.pairwise(self.layers)
+        return tuple(bool(layer.scaling) and has_no_scale(following) for layer, following in pairs)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ Two layers. With p, s, H = h, W = v of a first layer scaled to V = 1,
 
 V and v being the second layer's. The difference of the second and third is the sign condition
 S (H^2 - p^2) = 4 alpha2 - 2 alpha3, S (H^2 - (5/2) p^2) = 4 beta2 - beta3. The first layer of a linear family with k
-functions is a direction in R^k, up to sign: a compact set, which is covered by boxes (``exclusion_search``).
+functions is a direction in R^k, up to sign: a compact set, which is covered by boxes (``boxes``).
 
 Hard tanh. With t = c/tau, d1 = 2 int_0^t phi(u) du and V/tau^2 = 2 int_0^t 2 u Q(u) du, Q the upper tail of phi. So
 R = V/(tau d1)^2 < pi/2 if t Q(t) < pi phi(t) int_0^t phi for t > 0. With I = int_0^t exp(-u^2/2) du this is
@@ -34,10 +34,10 @@ from flint import arb
 
 from equikernel.errors import ActivationError, UncertifiedError
 from equikernel.numerics.balls.context import exact, precision
-from equikernel.numerics.designs.exclusion_intervals import Intervals
-from equikernel.numerics.designs.exclusion_layers import BallForms, FirstLayer, SecondLayer, ball_forms
-from equikernel.numerics.designs.exclusion_search import MOST_FUNCTIONS, Conditions, Equations, exhaust
-from equikernel.numerics.designs.exclusion_shapes import is_even, is_hard_tanh, is_odd, scales
+from equikernel.numerics.designs.exclusion.boxes import MOST_FUNCTIONS, Conditions, Equations, exhaust
+from equikernel.numerics.designs.exclusion.intervals import Intervals
+from equikernel.numerics.designs.exclusion.layers import BallForms, FirstLayer, SecondLayer, ball_forms
+from equikernel.numerics.designs.exclusion.shapes import is_even, is_hard_tanh, is_odd, scales
 from equikernel.numerics.designs.problem import DesignProblem
 from equikernel.theory.families import FAMILIES
 

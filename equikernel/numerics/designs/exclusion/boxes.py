@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from flint import arb
 
-from equikernel.numerics.designs.exclusion_intervals import Intervals
-from equikernel.numerics.designs.exclusion_layers import FirstLayer, SecondLayer
+from equikernel.numerics.designs.exclusion.intervals import Intervals
+from equikernel.numerics.designs.exclusion.layers import FirstLayer, SecondLayer
 
 __all__ = ["MOST_FUNCTIONS", "Conditions", "Equations", "exhaust"]
 

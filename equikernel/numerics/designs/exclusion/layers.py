@@ -15,8 +15,8 @@ import sympy as sp
 from flint import arb, arb_mat
 
 from equikernel.numerics.balls.context import exact
-from equikernel.numerics.designs.exact import _linear_layer
-from equikernel.numerics.designs.exclusion_intervals import Intervals
+from equikernel.numerics.designs.exact import linear_forms
+from equikernel.numerics.designs.exclusion.intervals import Intervals
 
 __all__ = ["BallForms", "FirstLayer", "SecondLayer", "ball_forms"]
 
@@ -41,7 +41,7 @@ class BallForms:
 
 def ball_forms(basis: tuple[sp.Expr, ...], tau0: Fraction, bits: int) -> BallForms:
     """The forms of a basis; entries of v are NaN where it is infinite."""
-    table = _linear_layer(basis, tau0, bits)
+    table = linear_forms(basis, tau0, bits)
     scale = exact(tau0)
     d = arb_mat([table.linear["d1"], [x * scale for x in table.linear["d2"]]])
     V = arb_mat([[x / scale**2 for x in row] for row in table.quadratic["V"]])
