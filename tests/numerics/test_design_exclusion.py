@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from equikernel.numerics.balls.context import hull, precision
 from equikernel.numerics.certificates.certificate import certify
-from equikernel.numerics.designs import exclusion_shapes
-from equikernel.numerics.designs.exclusion import prove_infeasible
+from equikernel.numerics.designs.exclusion import prove_infeasible, shapes
 from equikernel.numerics.designs.exclusion.boxes import Conditions, Equations, exhaust
 from equikernel.numerics.designs.exclusion.intervals import Intervals
 from equikernel.numerics.designs.exclusion.layers import FirstLayer, SecondLayer, ball_forms
@@ -439,7 +438,7 @@ def test_dependent_functions_prove_nothing():
 
 def test_families_that_depend_on_scale_are_told_apart():
     layers = {spec: family(spec).layers[0] for spec in (*LINEAR, "a*x + b*sin(x)", "a*x + b*sin(x/tau)")}
-    assert [s for s, layer in layers.items() if not exclusion_shapes.scales(layer)] == ["a*x + b*sin(x)"]
+    assert [s for s, layer in layers.items() if not shapes.scales(layer)] == ["a*x + b*sin(x)"]
     found = excluded("a*x + b*log_cosh(x) + c*tanh(x)", "softplus", "0.2")
     assert "standard deviation as its input's" in found.statement
     assert "standard deviation" not in excluded("leaky-relu", "gelu", "0.2").statement
@@ -462,5 +461,5 @@ def test_families_that_depend_on_scale_are_told_apart():
 )
 def test_symmetry_of_formulas(text, odd, even):
     layer = family(text).layers[0]
-    assert exclusion_shapes.is_odd(layer) == odd
-    assert exclusion_shapes.is_even(layer) == even
+    assert shapes.is_odd(layer) == odd
+    assert shapes.is_even(layer) == even

@@ -86,6 +86,10 @@ def _proof(target: Target, attempts: list[Attempt]) -> str:
     except (UncertifiedError, InputError):
         return ""
     proofs = [prove_infeasible(attempt.problem, balls) for attempt in attempts]
+    # where the hidden scale is not pinned, boxes say nothing of the other scales
+    free = any(not all(attempt.problem.gauged) for attempt in attempts)
+    if free and any(p is not None and p.method != "parity" for p in proofs):
+        return ""
     return "; ".join(dict.fromkeys(p.statement for p in proofs if p is not None)) if all(proofs) else ""
 
 
