@@ -41,7 +41,11 @@ def report_tables(results: Sequence[ValidationResult]) -> tuple[Table, ...]:
                 Column("depth", "depth"),
                 Column("parameters", "parameters", layout="p{5cm}"),
             ),
-            *(Column("residual", "residual", form=".1e"), Column("remark", "remark", layout="p{9cm}")),
+            *(
+                Column("residual", "residual", form=".1e"),
+                Column("distance", "third-order distance", form=".2g"),
+                Column("remark", "remark", layout="p{9cm}"),
+            ),
         ),
         _table(
             "rates",
@@ -130,10 +134,11 @@ def _design_rows(result: ValidationResult) -> Iterator[dict[str, Any]]:
             ", ".join(f"{name}{k} = {value:.10g}" for name, value in layer["params"].items())
             for k, layer in enumerate(design["layers"], start=1)
         )
+        rates = ", ".join(f"eta{k} = {rate:.10g}" for k, rate in enumerate(design["rates"], start=1))
         yield {
             "kernel": kernel,
-            "parameters": parameters,
-            **{key: design[key] for key in ("family", "depth", "residual")},
+            "parameters": "; ".join(filter(None, (parameters, rates))),
+            **{key: design[key] for key in ("family", "depth", "residual", "distance")},
         }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -13,17 +13,17 @@ from flint import arb
 from equikernel.errors import AccuracyError, InputError
 from equikernel.numerics.balls.context import bits_of_digits, precision
 from equikernel.numerics.balls.functions import mpf_ball
+from equikernel.numerics.designs.choice import depths_to_try, families_to_try, problems
 from equikernel.numerics.designs.design import Alternative, Design
-from equikernel.numerics.designs.functionals import reflection
 from equikernel.numerics.designs.problem import DesignProblem
 from equikernel.numerics.designs.refine import Refined, refine
-from equikernel.numerics.designs.refusals import Attempt, impossible_depths, impossible_design, none_found
+from equikernel.numerics.designs.refusals import Attempt, none_found
 from equikernel.numerics.designs.search import Found, search
 from equikernel.numerics.designs.sphere import SphereDesign, sphere_design
 from equikernel.numerics.designs.targets import Target
 from equikernel.numerics.moment_values import FLOAT64_DIGITS, require_derivative
 from equikernel.theory.activation import activation
-from equikernel.theory.families import FAMILIES, Family, LayerFamily
+from equikernel.theory.families import Family
 from equikernel.theory.families import family as family_of
 from equikernel.theory.models import DEQ, ExplicitNetwork, Layer, exact_number
 
@@ -33,10 +33,6 @@ FloatArray = npt.NDArray[np.float64]
 TOLERANCE = 1e-13  # the largest relative residual of a design
 MAX_DEPTH = 8
 MAX_DIGITS = 300
-_FORCED = 1e-10  # relative: ratios of coefficients that agree to it count as equal, to be confirmed by the solution
-_ODD, _NOT_ODD = ("hard-tanh", "erf"), ("leaky-relu",)
-# tried in this order, the nearest of a group is taken: polynomials last, whose slopes have no bound
-_AUTO = (("hard-tanh", "leaky-relu", "piecewise-linear", "smooth", "erf"), ("hermite-cubic",))
 
 
 def equivalent_network(
@@ -163,7 +159,7 @@ def attempt_design(
     given = None if family == "auto" else family_of(family, parameters)
     if given is not None and target.ntk:
         _require_slopes(given)
-    asked = _checked_depths(depths, target, given, free=free)
+    asked = depths_to_try(depths, target, given, free=free)
     attempts: list[Attempt] = []
     for layers in asked:
         best = _best(target, layers, given, free=free, seed=seed, attempts=attempts)
@@ -198,49 +194,6 @@ def _require_slopes(given: Family) -> None:
         require_derivative(activation(layer.at({str(p): f"{k}.25" for k, p in enumerate(layer.parameters, 1)}, "1")))
 
 
-def _checked_depths(asked: tuple[int, ...], target: Target, given: Family | None, *, free: bool) -> tuple[int, ...]:
-    """The depths worth trying, least first.
-
-    Raises:
-        NoDesignError: all of them are proved impossible, whatever the activations.
-    """
-    depths = asked or _depths(target, given, free=free)
-    # of the CK, what one layer forces is all there is to know beforehand
-    doubtful = target.ntk or (1 in asked and not (target.on_sphere or _one_layer_is_possible(target, free=free)))
-    impossible = impossible_depths(target, free=free) if doubtful else {}
-    possible = tuple(depth for depth in depths if depth not in impossible)
-    if not possible:
-        raise impossible_design(target, {depth: impossible[depth] for depth in depths}, free=free)
-    return possible
-
-
-def _depths(target: Target, given: Family | None, *, free: bool) -> tuple[int, ...]:
-    """The depths worth trying, least first."""
-    if given is not None and given.depth:
-        return (given.depth,)
-    return (1, 2) if target.on_sphere or _is_odd(target) or _one_layer_is_possible(target, free=free) else (2,)
-
-
-def _is_odd(target: Target) -> bool:
-    """Whether the second-order coefficients vanish."""
-    names = ("alpha2", "alpha3", "beta2", "beta3")
-    return all(abs(target.floats[name]) <= _FORCED * target.scales[name] for name in names if name in target.fields)
-
-
-def _one_layer_is_possible(target: Target, *, free: bool) -> bool:
-    """Whether the coefficients satisfy what one layer forces on them.
-
-    CK: alpha3 = 2 alpha2. NTK with learning rate eta: beta2 = d2^2/4 and beta3 = (1/2 + eta) d2^2, eta = 1 or free.
-    """
-    c = target.floats
-    if "alpha2" in c and abs(c["alpha3"] - 2.0 * c["alpha2"]) > _FORCED * c["alpha3"]:
-        return False
-    if "beta2" in c:
-        eta = (c["beta3"] / c["beta2"] - 2.0) / 4.0 if c["beta2"] else -1.0
-        return eta >= 0.0 if free else abs(eta - 1.0) <= _FORCED
-    return True
-
-
 # -- search ------------------------------------------------------------------------------------------------------------
 
 
@@ -248,16 +201,13 @@ def _best(
     target: Target, depth: int, given: Family | None, *, free: bool, seed: int, attempts: list[Attempt]
 ) -> list[Attempt]:
     """The solutions of the family given, or of the first group that has one, the nearest first."""
-    groups = [[given]] if given is not None else [[FAMILIES[name] for name in group] for group in _AUTO]
-    if given is None:
-        unsuitable = _NOT_ODD if _is_odd(target) else _ODD
-        groups = [[each for each in group if each.name not in unsuitable] for group in groups]
+    groups = families_to_try(target, given)
     for thorough in (False, True) if given is None else (True,):
         for group in groups:
             found = [
                 Attempt(each, problem, search(problem, seed, thorough=thorough))
                 for each in group
-                for problem in _problems(target, each, depth, free=free)
+                for problem in problems(target, each, depth, free=free)
             ]
             if thorough:
                 attempts += found
@@ -269,33 +219,6 @@ def _best(
 
 def _nearest(attempt: Attempt) -> Found:
     return attempt.solutions.found[0]
-
-
-def _problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterator[DesignProblem]:
-    """The equations of a family, with what symmetry makes zero left out: there they would have double roots.
-
-    alpha3 = 0 makes every layer odd. alpha1 = 0, which is a product over the layers, makes one of them even.
-    """
-    layers = given.at_depth(depth)
-    if _is_odd(target):
-        layers = tuple(_restricted(layer, even=True) or layer for layer in layers)
-    first = "alpha1" if "alpha1" in target.floats else "beta1"
-    if abs(target.floats[first]) > _FORCED * target.scales[first]:
-        yield DesignProblem(target, layers, free)
-        return
-    for k in range(depth):
-        even = _restricted(layers[k], even=False)
-        if even is not None:
-            yield DesignProblem(target, (*layers[:k], even, *layers[k + 1 :]), free)
-
-
-def _restricted(layer: LayerFamily, *, even: bool) -> LayerFamily | None:
-    """The family without its even (or odd) functions; None if it is not a sum of odd and even ones, or none is left."""
-    M = reflection(layer)
-    if M is None or np.count_nonzero(M - np.diag(np.diag(M))):
-        return None
-    names = frozenset(str(p) for p, sign in zip(layer.parameters, np.diag(M), strict=True) if (sign > 0) == even)
-    return layer.without(names) if 0 < len(names) < len(layer.parameters) else layer if not names else None
 
 
 # -- the design --------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from equikernel.theory.next_order import ThirdOrder, explicit_third_order, input
 __all__ = ["DesignProblem"]
 
 FloatArray = npt.NDArray[np.float64]
+_LOGARITHMS = (-200.0, 50.0)  # of positive unknowns: beyond, they are 0 or no numbers to compute with
 _LEAST_RELATIVE = 1e-6  # of its natural size: below it a coefficient counts as zero in the search
 
 
@@ -101,8 +102,7 @@ class DesignProblem:
 
     def parameters(self, unknowns: FloatArray) -> tuple[tuple[FloatArray, ...], FloatArray]:
         """The parameters of every layer, (B, k_l) each, and the learning rates (B, L + 1)."""
-        with np.errstate(over="ignore"):
-            plain = np.where(self.positive, np.exp(np.where(self.positive, unknowns, 0.0)), unknowns)
+        plain = np.where(self.positive, np.exp(np.clip(np.where(self.positive, unknowns, 0.0), *_LOGARITHMS)), unknowns)
         cuts = np.cumsum(self.sizes)
         *layers, rates = np.split(plain, cuts, axis=1)
         ones = np.ones((len(plain), 1))
@@ -112,10 +112,10 @@ class DesignProblem:
     def states(self, unknowns: FloatArray) -> tuple[ExplicitState, ThirdOrder, list[Any]]:
         """Coefficients and third-order terms, arrays (B,), and the variances after each gauged layer."""
         layers, rates = self.parameters(unknowns)
-        state, terms = explicit_input(self.tau0**2, rates[:, 0]), input_third_order(rates[:, 0])
         tau = np.full(len(unknowns), self.tau0)
         variances = []
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # a search may stray; what is not finite is given up
+            state, terms = explicit_input(self.tau0**2, rates[:, 0]), input_third_order(rates[:, 0])
             for k, (model, parameters) in enumerate(zip(self.models, layers, strict=True)):
                 m = model.moments(parameters, tau)
                 rate = rates[:, k + 1]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from equikernel.errors import EquikernelError
+from equikernel.errors import EquikernelError, NoDesignError
 from equikernel.numerics.designs.design import Design
 from equikernel.numerics.designs.equivalent import family_design
 from equikernel.numerics.solve import COEFFICIENTS, Solution, solve
@@ -67,10 +67,15 @@ class TheoryConfig:
         }
 
     def _design(self, match: str) -> Design | str:
+        """The design; of the NTK with the layers' learning rates free if there is none with equal ones."""
         try:
             return family_design(self.deq, self.tau0, match)
         except EquikernelError as error:
-            return str(error)
+            failure, retry = str(error), match == "ntk" and isinstance(error, NoDesignError)
+        try:
+            return family_design(self.deq, self.tau0, match, rates="free") if retry else failure
+        except EquikernelError:
+            return failure
 
     def _curves(self, solution: Solution, design: Design | str) -> dict[str, Any]:
         """The activation and the layers of its CK design, each centred, over +-3 standard deviations of its input."""

@@ -1,0 +1,107 @@
+"""What to try for a target: depths, families, and what its symmetries leave out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from equikernel.numerics.designs.functionals import reflection
+from equikernel.numerics.designs.problem import DesignProblem
+from equikernel.numerics.designs.refusals import impossible_depths, impossible_design
+from equikernel.numerics.designs.targets import Target
+from equikernel.theory.families import FAMILIES, Family, LayerFamily
+
+__all__ = ["depths_to_try", "families_to_try", "problems"]
+
+_FORCED = 1e-10  # relative: ratios of coefficients that agree to it count as equal, to be confirmed by the solution
+# in this order, the nearest of a group is taken: polynomials last, whose slopes have no bound
+_GROUPS = (("hard-tanh", "leaky-relu", "piecewise-linear", "smooth", "erf"), ("hermite-cubic",))
+_ODD, _NOT_ODD = ("hard-tanh", "erf"), ("leaky-relu",)
+
+
+def depths_to_try(asked: tuple[int, ...], target: Target, given: Family | None, *, free: bool) -> tuple[int, ...]:
+    """The depths worth trying, least first.
+
+    Raises:
+        NoDesignError: all of them are proved impossible, whatever the activations.
+    """
+    depths = asked or _depths(target, given, free=free)
+    # of the CK, what one layer forces is all there is to know beforehand
+    doubtful = target.ntk or (1 in asked and not (target.on_sphere or one_layer_is_possible(target, free=free)))
+    impossible = impossible_depths(target, free=free) if doubtful else {}
+    possible = tuple(depth for depth in depths if depth not in impossible)
+    if not possible:
+        raise impossible_design(target, {depth: impossible[depth] for depth in depths}, free=free)
+    return possible
+
+
+def _depths(target: Target, given: Family | None, *, free: bool) -> tuple[int, ...]:
+    """The depths worth trying, least first."""
+    if given is not None and given.depth:
+        return (given.depth,)
+    return (1, 2) if target.on_sphere or is_odd(target) or one_layer_is_possible(target, free=free) else (2,)
+
+
+def is_odd(target: Target) -> bool:
+    """Whether the second-order coefficients vanish."""
+    names = ("alpha2", "alpha3", "beta2", "beta3")
+    return all(abs(target.floats[name]) <= _FORCED * target.scales[name] for name in names if name in target.fields)
+
+
+def is_quadratic(target: Target) -> bool:
+    """Whether nothing is left for terms of degree 3 and above: there the other families have double roots."""
+    tau02, c = float(target.tau0) ** 2, target.floats
+    linear, square, diagonal = ("alpha1", "alpha3", "gamma2") if "gamma2" in c else ("beta1", "beta3", "kappa2")
+    return abs(c[diagonal] - c[linear] * tau02 - c[square] * tau02**2) <= _FORCED * c[diagonal]
+
+
+def one_layer_is_possible(target: Target, *, free: bool) -> bool:
+    """Whether the coefficients satisfy what one layer forces on them.
+
+    CK: alpha3 = 2 alpha2. NTK with learning rate eta: beta2 = d2^2/4 and beta3 = (1/2 + eta) d2^2, eta = 1 or free.
+    """
+    c = target.floats
+    if "alpha2" in c and abs(c["alpha3"] - 2.0 * c["alpha2"]) > _FORCED * c["alpha3"]:
+        return False
+    if "beta2" in c:
+        eta = (c["beta3"] / c["beta2"] - 2.0) / 4.0 if c["beta2"] else -1.0
+        return eta >= -_FORCED if free else abs(eta - 1.0) <= _FORCED
+    return True
+
+
+def families_to_try(target: Target, given: Family | None) -> list[list[Family]]:
+    """Groups of families: of the first group with a solution the nearest is taken."""
+    if given is not None:
+        return [[given]]
+    if is_quadratic(target):
+        return [[FAMILIES["quadratic"]]]
+    unsuitable = _NOT_ODD if is_odd(target) else _ODD
+    return [[FAMILIES[name] for name in group if name not in unsuitable] for group in _GROUPS]
+
+
+def problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterator[DesignProblem]:
+    """The equations of a family, with what symmetry makes zero left out: there they would have double roots.
+
+    alpha3 = 0 makes every layer odd. alpha1 = 0, which is a product over the layers, makes one of them even.
+    """
+    layers = given.at_depth(depth)
+    if is_odd(target):
+        layers = tuple(_restricted(layer, even=True) or layer for layer in layers)
+    first = "alpha1" if "alpha1" in target.floats else "beta1"
+    if abs(target.floats[first]) > _FORCED * target.scales[first]:
+        yield DesignProblem(target, layers, free)
+        return
+    for k in range(depth):
+        even = _restricted(layers[k], even=False)
+        if even is not None:
+            yield DesignProblem(target, (*layers[:k], even, *layers[k + 1 :]), free)
+
+
+def _restricted(layer: LayerFamily, *, even: bool) -> LayerFamily | None:
+    """The family without its even (or odd) functions; None if it is not a sum of odd and even ones, or none is left."""
+    M = reflection(layer)
+    if M is None or np.count_nonzero(M - np.diag(np.diag(M))):
+        return None
+    names = frozenset(str(p) for p, sign in zip(layer.parameters, np.diag(M), strict=True) if (sign > 0) == even)
+    return layer.without(names) if 0 < len(names) < len(layer.parameters) else layer if not names else None
