@@ -39,18 +39,18 @@ def _tolerance(exact, rate=0.0):
 
 
 class _Counter:
-    """Counts the calls of a function of the lazy module."""
+    """Counts the calls of a function of the lazy module, or of a method."""
 
-    def __init__(self, monkeypatch, name):
+    def __init__(self, monkeypatch, name, owner=lazy_module):
         self.count = 0
-        lock, function = threading.Lock(), getattr(lazy_module, name)
+        lock, function = threading.Lock(), getattr(owner, name)
 
         def counted(*arguments, **options):
             with lock:
                 self.count += 1
             return function(*arguments, **options)
 
-        monkeypatch.setattr(lazy_module, name, counted)
+        monkeypatch.setattr(owner, name, counted)
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
@@ -72,7 +72,7 @@ def test_is_the_kernel_in_memory(name, scheduler):
 
 def test_every_block_is_solved_once_for_both_kernels(monkeypatch):
     blocks = _Counter(monkeypatch, "compute_block")
-    parts = _Counter(monkeypatch, "prepare_part")
+    parts = _Counter(monkeypatch, "prepare", Engine)
     lazy = lazy_kernels(LAZY, GELU)
     assert (blocks.count, parts.count) == (0, 0)  # nothing is computed before it is asked for
     dask.compute(lazy.ck, lazy.ntk, lazy.summary, scheduler="threads")

@@ -46,7 +46,7 @@ def _depths(target: Target, given: Family | None, *, free: bool) -> tuple[int, .
 def is_odd(target: Target) -> bool:
     """Whether the second-order coefficients vanish."""
     names = ("alpha2", "alpha3", "beta2", "beta3")
-    return all(abs(target.floats[name]) <= _FORCED * target.scales[name] for name in names if name in target.fields)
+    return all(target.vanishes(name) for name in names if name in target.fields)
 
 
 def is_quadratic(target: Target) -> bool:
@@ -89,7 +89,7 @@ def problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterat
     if is_odd(target):
         layers = tuple(_restricted(layer, even=True) or layer for layer in layers)
     first = "alpha1" if "alpha1" in target.floats else "beta1"
-    if abs(target.floats[first]) > _FORCED * target.scales[first]:
+    if not target.vanishes(first):
         yield DesignProblem(target, layers, free)
         return
     for k in range(depth):

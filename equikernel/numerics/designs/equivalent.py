@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -33,6 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 TOLERANCE = 1e-13  # the largest relative residual of a design
 MAX_DEPTH = 8
 MAX_DIGITS = 300
+_TRIED = 3  # solutions of a family, before the next one
 
 
 def equivalent_network(
@@ -131,10 +132,11 @@ def family_design(
     )
     refused: AccuracyError | None = None
     for attempt in attempts:
-        try:
-            return finished_design(attempt, target, digits=digits, certified=certified)
-        except AccuracyError as error:  # near enough for the search, and no solution
-            refused = refused or error
+        for found in attempt.solutions.found[:_TRIED]:
+            try:
+                return finished_design(attempt, target, found, digits=digits, certified=certified)
+            except AccuracyError as error:  # near enough for the search, and no solution, or a singular one
+                refused = refused or error
     raise refused or AssertionError("an attempt without a solution is an error")
 
 
@@ -149,8 +151,8 @@ def attempt_design(
     rates: str = "equal",
     parameters: str = "",
     seed: int = 0,
-) -> tuple[list[Attempt], Target]:
-    """The families that ``equivalent_network`` may take, best first; arguments and errors as there."""
+) -> tuple[Iterator[Attempt], Target]:
+    """The solutions that ``equivalent_network`` may take, best first; arguments and errors as there."""
     depths = _checked(depth, data, rates)
     target = Target.of(source, match, tau0, on_sphere=data == "sphere")
     free = rates == "free"
@@ -160,12 +162,7 @@ def attempt_design(
     if given is not None and target.ntk:
         _require_slopes(given)
     asked = depths_to_try(depths, target, given, free=free)
-    attempts: list[Attempt] = []
-    for layers in asked:
-        best = _best(target, layers, given, free=free, seed=seed, attempts=attempts)
-        if best:
-            return best, target
-    raise none_found(target, attempts, free=free, prove=given is not None)
+    return _solved(target, asked, given, free=free, seed=seed), target
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------
@@ -197,24 +194,30 @@ def _require_slopes(given: Family) -> None:
 # -- search ------------------------------------------------------------------------------------------------------------
 
 
-def _best(
-    target: Target, depth: int, given: Family | None, *, free: bool, seed: int, attempts: list[Attempt]
-) -> list[Attempt]:
-    """The solutions of the family given, or of the first group that has one, the nearest first."""
-    groups = families_to_try(target, given)
-    for thorough in (False, True) if given is None else (True,):
-        for group in groups:
-            found = [
-                Attempt(each, problem, search(problem, seed, thorough=thorough))
-                for each in group
-                for problem in problems(target, each, depth, free=free)
-            ]
-            if thorough:
-                attempts += found
-            solved = [a for a in found if a.solutions.found]
-            if solved:
-                return sorted(solved, key=lambda a: (round(_nearest(a).distance, 9), _nearest(a).lipschitz))
-    return []
+def _solved(target: Target, depths: Sequence[int], given: Family | None, *, free: bool, seed: int) -> Iterator[Attempt]:
+    """The families with solutions: depth by depth, group by group, the nearest of a group first.
+
+    Raises:
+        NoDesignError: after the last, if there was none.
+    """
+    failed: list[Attempt] = []
+    some = False
+    for depth in depths:
+        for thorough in (False, True) if given is None else (True,):
+            for group in families_to_try(target, given):
+                found = [
+                    Attempt(each, problem, search(problem, seed, thorough=thorough))
+                    for each in group
+                    for problem in problems(target, each, depth, free=free)
+                ]
+                solved = [a for a in found if a.solutions.found]
+                failed += [a for a in found if thorough and a not in solved]
+                some = some or bool(solved)
+                yield from sorted(solved, key=lambda a: (round(_nearest(a).distance, 9), _nearest(a).lipschitz))
+            if some:
+                break
+    if not some:
+        raise none_found(target, failed, free=free, prove=given is not None)
 
 
 def _nearest(attempt: Attempt) -> Found:
@@ -248,7 +251,7 @@ def finished_design(
     if digits > FLOAT64_DIGITS and Fraction(repr(float(target.tau0))) != target.tau0:
         raise InputError(f"for more than 15 digits tau0 must be a decimal of at most 16 digits; got {target.tau0}")
     problem, solutions = attempt.problem, attempt.solutions
-    best = chosen or solutions.found[0]
+    best = solutions.found[0] if chosen is None else chosen
     with precision(2 * bits_of_digits(digits) + 60):
         if certified:
             balls = target.enclosures(digits + 15)
@@ -261,7 +264,7 @@ def finished_design(
     if refined.residual > (TOLERANCE if digits <= FLOAT64_DIGITS else 10.0**-digits):
         raise AccuracyError(
             f"the {attempt.family.name} design for {target.name} was found, but its equations could be solved to "
-            f"{refined.residual:.2g} only (relative): ask for fewer digits"
+            f"{refined.residual:.2g} only (relative): take another family or depth, or ask for fewer digits"
         )
     params, rates = _named(problem, refined.decimals, digits)
     return Design(

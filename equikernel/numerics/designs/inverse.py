@@ -153,7 +153,7 @@ class _Inverse:
 
     def relative(self, name: str, value: Any) -> Any:
         target, size = self.target.floats[name], self.target.scales[name]
-        return (value - target) / (abs(target) if abs(target) > 1e-6 * size else size)
+        return (value - target) / (size if self.target.vanishes(name) else abs(target))
 
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         found, _, _ = self.coefficients(unknowns)

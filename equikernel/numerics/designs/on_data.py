@@ -88,7 +88,7 @@ def fit_design(
     matrix = data_matrix(X)
     tau0 = mean_scale(matrix) if tau0 is None else tau0
     attempts, target = attempt_design(deq, tau0, match, depth, family, rates=rates, parameters=parameters, seed=seed)
-    attempt = attempts[0]
+    attempt = next(attempts)
     require_scale(matrix, float(target.tau0))
     problem = attempt.problem
     chosen = np.random.default_rng(seed).permutation(len(matrix))[:samples]

@@ -33,7 +33,6 @@ __all__ = ["DesignProblem"]
 
 FloatArray = npt.NDArray[np.float64]
 _LOGARITHMS = (-200.0, 50.0)  # of positive unknowns: beyond, they are 0 or no numbers to compute with
-_LEAST_RELATIVE = 1e-6  # of its natural size: below it a coefficient counts as zero in the search
 
 
 @dataclass(frozen=True)
@@ -132,10 +131,7 @@ class DesignProblem:
     def units(self) -> dict[str, float]:
         """What the equations are relative to: the target, or its natural size where it is nothing beside that."""
         target, scales = self.target.floats, self.target.scales
-        return {
-            name: abs(value) if abs(value) > _LEAST_RELATIVE * scales[name] else scales[name]
-            for name, value in target.items()
-        }
+        return {name: scales[name] if self.target.vanishes(name) else abs(value) for name, value in target.items()}
 
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         """The equations, (B, equations): relative differences, NaN where there is no value."""
@@ -219,10 +215,30 @@ class DesignProblem:
                 tau = np.sqrt(np.asarray(m.V))
         return result
 
+    @cached_property
+    def _even(self) -> npt.NDArray[np.bool_]:
+        """Which unknowns are the weights of even functions."""
+        flags: list[bool] = []
+        for layer, size in zip(self.layers, self.sizes, strict=True):
+            M = reflection(layer)
+            flags += [False] * size if M is None else (np.diag(M) > 0).tolist()
+        return np.array(flags + [False] * (self.unknowns - len(flags)))
+
+    @property
+    def _evenness(self) -> float:
+        """The square root of the share that the second order has in the diagonal, at most 1."""
+        names = [name for name in ("alpha3", "beta3") if name in self.target.fields]
+        shares = [abs(self.target.floats[name]) / self.target.scales[name] for name in names]
+        return float(min(1.0, *shares) ** 0.5)
+
     def starts(self, count: int, seed: int = 0) -> FloatArray:
-        """Starting points, (count, unknowns): normal, with the scale of every layer that has one set right."""
+        """Starting points, (count, unknowns): normal, with the scale of every layer that has one set right.
+
+        Where the target is nearly odd, every other one has its even functions as small as the coefficients say.
+        """
         rng = np.random.default_rng(seed)
         unknowns = rng.standard_normal((count, self.unknowns)) * np.where(self.positive, 0.7, 1.0)
+        unknowns[::2, self._even] *= self._evenness
         layers, _ = self.parameters(unknowns)
         first, tau = 0, np.full(count, self.tau0)
         for k, (model, layer, parameters) in enumerate(zip(self.models, self.layers, layers, strict=True)):

@@ -113,9 +113,10 @@ def search(problem: DesignProblem, seed: int = 0, *, thorough: bool = True) -> S
     else:
         return Solutions((), best, tried)
     if problem.unknowns > problem.equations:
-        solved, _ = levenberg(lambda u: problem.residuals_and_terms(u, _WEIGHT), solved, _CONSTRAINED_STEPS)
-        solved, r = levenberg(problem.residuals, solved, _FINAL_STEPS)
-        solved = solved[np.abs(r).max(axis=1) <= SOLVED]
+        moved, _ = levenberg(lambda u: problem.residuals_and_terms(u, _WEIGHT), solved, _CONSTRAINED_STEPS)
+        moved, r = levenberg(problem.residuals, moved, _FINAL_STEPS)
+        # where the way to the smallest terms ends in a singular solution, the one it began from is kept
+        solved = np.where((np.abs(r).max(axis=1) <= SOLVED)[:, None], moved, solved)
     return Solutions(ranked(problem, solved), best, tried)
 
 

@@ -28,6 +28,7 @@ __all__ = ["CK", "MATCHES", "NTK", "Target", "network_states"]
 CK = {"alpha1": ("alpha1", 2), "alpha2": ("alpha2", 4), "alpha3": ("alpha3", 4), "gamma2": ("tau2", 0)}
 NTK = {"beta1": ("beta1", 2), "beta2": ("beta2", 4), "beta3": ("beta3", 4), "kappa2": ("kappa2", 0)}
 MATCHES = {"ck": CK, "ntk": NTK, "both": {**CK, **NTK}}
+_ZERO = 1e-24  # of its natural size
 _OF_THE_NORM = ("alpha2", "beta2")
 
 
@@ -157,6 +158,10 @@ class Target:
         return {
             name: diagonals["ck" if name in CK else "ntk"] / tau0**power for name, (_, power) in self.fields.items()
         }
+
+    def vanishes(self, name: str) -> bool:
+        """Whether a coefficient is zero but for rounding: d2 = 0 to 1e-13 leaves 1e-26 in alpha3."""
+        return abs(self.floats[name]) <= _ZERO * self.scales[name]
 
     @cached_property
     def third_order(self) -> ThirdOrder:
