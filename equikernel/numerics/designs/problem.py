@@ -82,8 +82,8 @@ class DesignProblem:
 
     @property
     def equations(self) -> int:
-        """The number of equations, gauge included."""
-        return len(self.target.fields) + sum(self.gauged)
+        """The number of equations, gauge included, but for coefficients that vanish by symmetry."""
+        return sum(not self.target.vanishes(name) for name in self.target.fields) + sum(self.gauged)
 
     @cached_property
     def positive(self) -> npt.NDArray[np.bool_]:
