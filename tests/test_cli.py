@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 from equikernel.cli import main
+from equikernel.cli.kernel import kernel as kernel_command
 from equikernel.numerics.kernels import implicit_ck
+from equikernel.numerics.kernels.plan import BLOCK
 from equikernel.theory.models import DEQ
 
 SOLVE_KEYS = {
@@ -161,6 +164,10 @@ def test_kernel_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     assert record["disk_bytes"] >= 60 * 60 * 8
     assert main(list(arguments)) == 0
     assert "CK of 60 x 60 samples" in capsys.readouterr().out
+
+
+def test_kernel_blocks_are_those_of_the_library() -> None:
+    assert inspect.signature(kernel_command).parameters["block"].default == BLOCK
 
 
 def test_kernel_of_an_activation_with_jumps_has_no_ntk(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

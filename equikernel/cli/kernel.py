@@ -42,7 +42,7 @@ def kernel(
     storage: Annotated[str, typer.Option("--format", metavar="npy|zarr", help="Files of --stream.")] = "npy",
     block: Annotated[
         int, typer.Option("--block", metavar="N", help="Rows of a block, for --stream and --estimate.")
-    ] = 4096,
+    ] = 4096,  # the library's BLOCK, which would load numba for --help
     max_blocks: Annotated[
         int, typer.Option("--max-blocks", metavar="N", help="Blocks in memory at once, for --stream and --estimate.")
     ] = 2,

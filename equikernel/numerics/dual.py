@@ -27,7 +27,7 @@ from equikernel.numerics.hermite_scales import SeriesForm
 from equikernel.numerics.hermite_series import HermiteSeries
 from equikernel.theory.activation import Activation
 
-__all__ = ["RotatedDuals", "angle_of", "pair_duals", "rotated_duals"]
+__all__ = ["RotatedDuals", "pair_duals", "rotated_duals"]
 
 FloatArray = npt.NDArray[np.float64]
 # (parts of a panel, order); None: panels end at kinks alone. Each tells the error of the one before, more than its own
@@ -101,7 +101,7 @@ def _panels(edges: FloatArray, order: int | None) -> tuple[FloatArray, FloatArra
     return points.reshape(*edges.shape[:-1], -1), scaled.reshape(*edges.shape[:-1], -1)
 
 
-def angle_of(rho: float) -> tuple[float, float]:
+def _angle_of(rho: float) -> tuple[float, float]:
     """(omega, s) of a correlation rho = s cos(omega), s = +-1, 0 <= omega <= pi/2."""
     return math.acos(min(abs(rho), 1.0)), 1.0 if rho >= 0 else -1.0
 
@@ -114,7 +114,7 @@ def pair_duals(activation: Activation, centre: float, q_i: float, q_j: float, rh
     Raises:
         AccuracyError: features too narrow for the finest panels.
     """
-    omega, sign = angle_of(rho)
+    omega, sign = _angle_of(rho)
     found = rotated_duals(activation, centre, *(np.array([v]) for v in (q_i, q_j, omega, sign)))
     slope = float(found.slope[0]) if activation.has_square_integrable_derivative else None
     return float(found.value[0]), slope

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from equikernel.errors import AccuracyError, InputError, SolutionError, UnstableError
+from equikernel.errors import AccuracyError, InputError, SolutionError
 from equikernel.numerics.data import data_matrix, mean_scale
 from equikernel.numerics.kernels import implicit_ck, implicit_ntk
 from equikernel.numerics.kernels.engine import Engine
@@ -129,10 +129,7 @@ class DEQKernel(Kernel):  # type: ignore[misc]  # scikit-learn is untyped
         with _named(deq):
             engine = Engine.of_deq(deq, _number(self.tau0), trained=self.trained, ck=ck, ntk=not ck)
             samples = engine.prepare(data_matrix(X))
-            rates = engine.rate(samples.layers[0].slope_energy)
-            if engine.needs_slope and rates.max() >= 1.0:
-                i = int(np.argmax(rates >= 1.0))
-                raise UnstableError(f"sigma_a2 E[phi'^2] = {rates[i]:.6g} >= 1 for sample {i}: reduce sigma_a2")
+            engine.require_stable(samples)
         diagonals = engine.diagonal(samples)
         return np.array(diagonals[0] if ck else diagonals[1])
 

@@ -11,9 +11,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from equikernel.errors import InputError
 from equikernel.numerics.blas import serial_blas
 from equikernel.numerics.kernels.engine import Engine, Prepared
+from equikernel.numerics.kernels.plan import positive_integer
 from equikernel.numerics.kernels.problem import Problem, Tile
 from equikernel.numerics.kernels.tile import Fault, StopError, TileReport, TileWork
 
@@ -40,9 +40,7 @@ def thread_count(threads: int | None) -> int:
     """
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if type(threads) is not int or threads < 1:
-        raise InputError(f"threads must be a positive integer; got {threads!r}")
-    return threads
+    return positive_integer(threads, "threads")
 
 
 def compute_block(
@@ -67,17 +65,15 @@ def compute_block(
         UnstableError: a pair or sample (the first is named) at which sigma_a2 E[phi' phi'] >= 1.
         ConvergenceError: a pair (the first is named) that did not settle.
     """
-    problem = Problem(engine, rows, rows if columns is None else columns, symmetric=columns is None)
-    problem.require_stable_samples()
-    shape = (len(rows.X), len(problem.columns.X))
-    wanted = (engine.ck, engine.ntk)
-    targets = tuple(
-        (np.empty(shape) if given is None else given) if asked else None
-        for asked, given in zip(wanted, out, strict=True)
-    )
-    workers = thread_count(threads)
-    with serial_blas(), ThreadPoolExecutor(workers) as pool:
-        outcomes = list(pool.map(lambda tile: _attempt(problem, tile, targets), problem.tiles()))
+    with serial_blas():
+        problem = Problem.of(engine, rows, columns)
+        shape = (len(rows.X), len(problem.columns.X))
+        targets = tuple(
+            (np.empty(shape) if given is None else given) if asked else None
+            for asked, given in zip((engine.ck, engine.ntk), out, strict=True)
+        )
+        with ThreadPoolExecutor(thread_count(threads)) as pool:
+            outcomes = list(pool.map(lambda tile: _attempt(problem, tile, targets), problem.tiles()))
     faults = sorted((o.place, str(o.error), o) for o in outcomes if isinstance(o, Fault))
     if faults:
         raise faults[0][2].error

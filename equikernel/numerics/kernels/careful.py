@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.numerics.dual import rotated_duals
-from equikernel.numerics.kernels.samples import SLOPE_TAIL, TAIL, Scales
+from equikernel.numerics.kernels.samples import SLOPE_TAIL, TAIL, Scales, largest_correlation, scaled_rows, share_left
 from equikernel.numerics.kernels.table import TIERS, HermiteTable
 
 __all__ = [
@@ -178,22 +178,17 @@ def _long_batch(
 def _long_rows(table: HermiteTable, side: Scales, places: IntArray, terms: int) -> tuple[FloatArray, IntArray, float]:
     """C_k of the samples in question (index 0 emptied), where each is found, and the largest |r| they are good for."""
     distinct, inverse = np.unique(places, return_inverse=True)
-    q = side.variances[distinct]
-    rows = np.zeros((len(q), terms))
-    positive = q > 0.0
-    rows[positive] = table.rows(q[positive], terms) / np.sqrt(q[positive])[:, None]
+    rows = scaled_rows(table, side.variances[distinct], terms)
     rows[:, 0] = 0.0
     squares = rows**2
-    limit = 1.0
     slope_energy = side.slope_energy[distinct]
-    shares = [(squares.sum(axis=1), side.variance[distinct] * side.inverse_roots[distinct] ** 2, TAIL, terms)]
+    shares = [(squares.sum(axis=1), side.energy[distinct], TAIL, terms)]
     if np.isfinite(slope_energy).all():
         shares.append((squares @ np.arange(terms), slope_energy, SLOPE_TAIL, terms - 1))
+    limit = 1.0
     for kept, total, allowed, power in shares:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            left = float(np.where(total > 0.0, 1.0 - kept / total, 0.0).max())
-        if left > 4e-15:
-            limit = min(limit, (allowed / left) ** (1.0 / power))
+        left = share_left(kept[:, None], total)
+        limit = min(limit, float(largest_correlation(left, allowed, power)[0]))
     return rows, inverse.ravel(), limit
 
 

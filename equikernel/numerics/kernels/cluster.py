@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from equikernel.errors import EquikernelError, InputError, MemoryLimitError
-from equikernel.numerics.kernels.job import Job
+from equikernel.numerics.kernels.job import Job, itself
 from equikernel.numerics.kernels.manifest import BlockRecord
 from equikernel.numerics.kernels.plan import Place
 
@@ -66,7 +66,7 @@ def run_on_cluster(
     from distributed.client import ClosedClientError
 
     # a task, and not data sent to one worker: it can be had again when that worker is lost
-    remote = client.submit(_itself, job, pure=False)
+    remote = client.submit(itself, job, pure=False)
     futures = {client.submit(Job.solve_and_write, remote, place, pure=False) for place in islice(places, max_blocks)}
     completed: Any = as_completed(futures)  # type: ignore[no-untyped-call]
     most = len(futures)
@@ -90,7 +90,3 @@ def run_on_cluster(
         for future in futures:  # what is not begun is not begun any more
             future.release()
     return most
-
-
-def _itself(job: Job) -> Job:
-    return job

@@ -15,8 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import sympy as sp
 
+from equikernel.errors import UnstableError
 from equikernel.numerics.absolute import absolute_form
+from equikernel.numerics.blas import serial_blas
 from equikernel.numerics.centring import centring_scale
+from equikernel.numerics.data import row_norms
 from equikernel.numerics.kernels.diagonal import sample_variances
 from equikernel.numerics.kernels.samples import Scales, scales_of
 from equikernel.numerics.kernels.table import HermiteTable, hermite_table
@@ -25,10 +28,18 @@ from equikernel.theory.activation import Activation
 from equikernel.theory.equations import ntk_entry
 from equikernel.theory.models import DEQ, ExplicitNetwork, require_trained
 
-__all__ = ["Engine", "Prepared"]
+__all__ = ["Engine", "Prepared", "not_a_contraction"]
 
 FloatArray = npt.NDArray[np.float64]
 _LARGE_MEAN = 1e4  # mean^2/variance above which a constant is taken out of the activation
+
+
+def not_a_contraction(name: str, what: str, rate: float) -> UnstableError:
+    """The error for sigma_a2 E[phi' phi'] >= 1."""
+    return UnstableError(
+        f"sigma_a2 E[phi'(u) phi'(v)] = {rate:.6g} >= 1 for {what} with {name}: the kernel equation is not a "
+        "contraction there and the neural tangent kernel diverges; reduce sigma_a2"
+    )
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,11 @@ class Engine:
         return ", ".join(layer.activation.name for layer in self.layers)
 
     @property
+    def sigmas(self) -> tuple[float, float]:
+        """(sigma_a2, sigma_b2) of the pair equation; a layer of an explicit network only evaluates: (0, 1)."""
+        return self.sigma_a2 or 0.0, self.sigma_b2
+
+    @property
     def needs_slope(self) -> bool:
         """Whether the diagonal of E[phi'(u) phi'(v)] is wanted."""
         return self.ntk and (self.sigma_a2 is None or self.trained != "a")
@@ -142,22 +158,25 @@ class Engine:
     def prepare(self, X: FloatArray, first: int = 0) -> Prepared:
         """All that is linear in the number of samples; the bits of a sample do not depend on the others' number.
 
+        Args:
+            X: data, (n, p).
+            first: number of the first sample, for errors.
+
         Raises:
             NoFixedPointError: a sample (named) for which no variance solves the diagonal equation.
         """
-        norms = np.einsum("ij,ij->i", X, X)
-        if self.sigma_a2 is None:
-            layers = self._explicit_scales(norms)
-        else:
-            layer = self.layers[0]
-            q = sample_variances(
-                layer.table, layer.centre, self.sigma_a2, self.sigma_b2 * norms, self.tau * self.tau, first
-            )
-            layers = (scales_of(layer.table, q, layer.centre),)
+        norms = row_norms(X)
+        with serial_blas():
+            layers = self._scales(norms, first)
         keys, signs = _keys(X, odd=self.odd)
         return Prepared(X, norms, layers, keys, signs, first)
 
-    def _explicit_scales(self, norms: FloatArray) -> tuple[Scales, ...]:
+    def _scales(self, norms: FloatArray, first: int) -> tuple[Scales, ...]:
+        """The samples as every layer sees them."""
+        if self.sigma_a2 is not None:
+            layer, reference = self.layers[0], self.tau * self.tau
+            q = sample_variances(layer.table, layer.centre, self.sigma_a2, self.sigma_b2 * norms, reference, first)
+            return (scales_of(layer.table, q, layer.centre),)
         found: list[Scales] = []
         q = norms
         for layer in self.layers:
@@ -186,9 +205,22 @@ class Engine:
         ck, ntk = self.kernels(G, G_dot, samples.norms)
         return ck, ntk
 
-    def rate(self, G_dot: Any) -> Any:
+    def rate(self, G_dot: FloatArray) -> FloatArray:
         """sigma_a2 E[phi'(u) phi'(v)]: what must stay below 1; 0 for an explicit network."""
-        return 0.0 * G_dot if self.sigma_a2 is None else self.sigma_a2 * G_dot
+        return np.zeros_like(G_dot) if self.sigma_a2 is None else self.sigma_a2 * G_dot
+
+    def require_stable(self, samples: Prepared) -> None:
+        """Refuse samples whose own NTK diverges, if that is wanted.
+
+        Raises:
+            UnstableError: names the first one.
+        """
+        if not self.needs_slope:
+            return
+        rates = self.rate(samples.layers[0].slope_energy)
+        bad = np.flatnonzero(rates >= 1.0)
+        if len(bad):
+            raise not_a_contraction(self.name, f"sample {samples.first + bad[0]}", float(rates[bad[0]]))
 
 
 def _centred(activation: Activation, tau: float) -> _Layer:

@@ -10,17 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from equikernel.numerics.data import require_same_features
 from equikernel.numerics.kernels.block import thread_count
 from equikernel.numerics.kernels.job import KERNELS, Job, Model, engine_of, wanted_kernels
 from equikernel.numerics.kernels.local import streaming_bytes
 from equikernel.numerics.kernels.plan import BLOCK, BlockPlan, positive_integer
 from equikernel.numerics.kernels.sampling import BlockSample, resident_bytes
-from equikernel.numerics.kernels.sources import (
-    ArraySamples,
-    array_samples,
-    require_same_features,
-    survey,
-)
+from equikernel.numerics.kernels.sources import ArraySamples, array_samples, survey
 from equikernel.numerics.memory import available_memory, require_memory
 
 __all__ = ["Estimate", "estimate_kernels"]

@@ -16,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.errors import InputError
-from equikernel.numerics.blas import serial_blas
+from equikernel.numerics.data import scale_of_norms
 from equikernel.numerics.kernels.block import Block, compute_block
 from equikernel.numerics.kernels.engine import Engine, Prepared
 from equikernel.numerics.kernels.manifest import BlockRecord
 from equikernel.numerics.kernels.plan import BlockPlan, Place
-from equikernel.numerics.kernels.sources import Samples, scale_of_norms
+from equikernel.numerics.kernels.sources import Samples
 from equikernel.numerics.kernels.storage import KernelFile
 from equikernel.numerics.kernels.tile import pair_counts
 from equikernel.theory.activation import Activation
 from equikernel.theory.models import DEQ, ExplicitNetwork, exact_number
 
-__all__ = ["KERNELS", "Buffers", "Job", "Model", "description", "engine_of", "prepare_part", "wanted_kernels"]
+__all__ = ["KERNELS", "Buffers", "Job", "Model", "description", "engine_of", "itself", "wanted_kernels"]
 
 FloatArray = npt.NDArray[np.float64]
 Model = DEQ | ExplicitNetwork
@@ -92,10 +92,9 @@ def _fingerprint(activation: Activation) -> str:
     return f"{activation.name} ({hashlib.sha256(values.encode()).hexdigest()[:12]})"
 
 
-def prepare_part(engine: Engine, part: FloatArray, first: int) -> Prepared:
-    """``engine.prepare``, on one BLAS thread, so that its bits do not depend on how many there are."""
-    with serial_blas():
-        return engine.prepare(part, first)
+def itself(value: T) -> T:
+    """The value: a task that others can share, where the value alone would be sent along with every one of them."""
+    return value
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ class Job:
     def prepared(self, side: int, k: int) -> Prepared:
         """The samples of block row (side 0) or block column (side 1) k."""
         samples, part, key = self._part(side, k)
-        return self._prepared.get(key, self._kept, lambda: prepare_part(self.engine, samples.part(part), part.start))
+        return self._prepared.get(key, self._kept, lambda: self.engine.prepare(samples.part(part), part.start))
 
     def preparations(self) -> int:
         """How many parts one process prepares that solves all blocks in their order."""

@@ -11,18 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from equikernel.numerics.data import data_matrix, require_same_features, row_norms
 from equikernel.numerics.kernels.block import compute_block, thread_count
 from equikernel.numerics.kernels.engine import Engine, Prepared
-from equikernel.numerics.kernels.job import KERNELS, Model, engine_of, prepare_part, wanted_kernels
+from equikernel.numerics.kernels.job import KERNELS, Model, engine_of, itself, wanted_kernels
 from equikernel.numerics.kernels.plan import BLOCK
-from equikernel.numerics.kernels.sources import (
-    array_samples,
-    is_dask,
-    lazy_rows,
-    matrix_part,
-    require_same_features,
-    row_norms,
-)
+from equikernel.numerics.kernels.sources import array_samples, is_dask, lazy_rows
 from equikernel.numerics.kernels.tile import pair_counts
 from equikernel.numerics.moments import require_derivative
 from equikernel.theory.models import DEQ, require_trained
@@ -111,8 +105,8 @@ class _KernelGraph:
         self.engine = ("engine", self.token)
         for side, X in enumerate(sides):
             for k, first in enumerate(_starts(X.chunks[0])):
-                self.tasks[self._key("samples", side, k)] = (matrix_part, (X.name, k, 0), "XY"[side], first)
-                prepared = (prepare_part, self.engine, self._key("samples", side, k), first)
+                self.tasks[self._key("samples", side, k)] = (data_matrix, (X.name, k, 0), "XY"[side], first)
+                prepared = (Engine.prepare, self.engine, self._key("samples", side, k), first)
                 self.tasks[self._key("prepared", side, k)] = prepared
 
     def _key(self, name: str, *place: int) -> tuple[Any, ...]:
@@ -134,7 +128,7 @@ class _KernelGraph:
             self.tasks[self.engine] = (_engine_from_norms, deq, norms, trained, wanted)
         else:
             engine = deq if isinstance(deq, Engine) else engine_of(deq, tau0, trained, wanted)
-            self.tasks[self.engine] = (_itself, engine)
+            self.tasks[self.engine] = (itself, engine)
 
     def add_blocks(self) -> None:
         """Every block, once."""
@@ -196,10 +190,6 @@ class _KernelGraph:
 def _starts(sizes: tuple[int, ...]) -> list[int]:
     """Numbers of the chunks' first rows."""
     return [int(first) for first in np.cumsum([0, *sizes[:-1]])]
-
-
-def _itself(engine: Engine) -> Engine:
-    return engine
 
 
 def _engine_from_norms(deq: DEQ, norms: list[FloatArray], trained: str, wanted: tuple[bool, bool]) -> Engine:

@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def solve_leftover(problem: Problem, pairs: Pairs) -> list[tuple[Pairs, Solved]]:
     """Pairs through all layers by long series, and those that these cannot do by quadrature in the angle."""
-    sigma_a2, sigma_b2 = problem.sigmas
+    sigma_a2, sigma_b2 = problem.engine.sigmas
     results: list[tuple[Pairs, Solved]] = []
     inputs = pairs.products
     for layer, a, b in zip(problem.engine.layers, problem.rows.layers, problem.columns.layers, strict=True):
@@ -39,7 +39,7 @@ def solve_leftover(problem: Problem, pairs: Pairs) -> list[tuple[Pairs, Solved]]
 
 def _by_angle(problem: Problem, results: list[tuple[Pairs, Solved]], rest: npt.NDArray[np.int64]) -> None:
     """Replace the solutions of some pairs, in all layers, by those of the careful method."""
-    sigma_a2, sigma_b2 = problem.sigmas
+    sigma_a2, sigma_b2 = problem.engine.sigmas
     pairs = results[0][0].only(rest)
     previous: tuple[tuple[Scales, Scales], Solved, FloatArray] | None = None
     for k, (_, solved) in enumerate(results):

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from equikernel.errors import DataError, UnstableError
+from equikernel.numerics.data import require_same_features
 from equikernel.numerics.kernels.careful import CLOSE
 from equikernel.numerics.kernels.engine import Engine, Prepared
 from equikernel.numerics.kernels.samples import ALL, EVEN, Packing, Reach, Scales, reach_of
 from equikernel.numerics.kernels.series import starting_polynomials
 from equikernel.numerics.kernels.strips import WIDTH
 
-__all__ = ["Problem", "SharedLayer", "Tile", "not_a_contraction"]
+__all__ = ["Problem", "SharedLayer", "Tile"]
 
 FloatArray = npt.NDArray[np.float64]
-
-
-def not_a_contraction(name: str, what: str, rate: float) -> UnstableError:
-    """The error for sigma_a2 E[phi' phi'] >= 1."""
-    return UnstableError(
-        f"sigma_a2 E[phi'(u) phi'(v)] = {rate:.6g} >= 1 for {what} with {name}: the kernel equation is not a "
-        "contraction there and the neural tangent kernel diverges; reduce sigma_a2"
-    )
+Groups = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -40,31 +32,39 @@ class Tile:
 
 @dataclass(frozen=True)
 class Problem:
-    """An engine and two sets of samples, with what all tiles share."""
+    """An engine and two sets of samples, with what all tiles share; made whole, for threads to read.
+
+    Attributes:
+        engine: the network and what is wanted.
+        rows: n samples.
+        columns: m samples.
+        symmetric: whether they are the same.
+        layers: of every layer what its tiles share.
+        groups: for every row and column the number of a group of equal keys, -1 for those that have no equal.
+    """
 
     engine: Engine
     rows: Prepared
     columns: Prepared
     symmetric: bool
+    layers: tuple[SharedLayer, ...]
+    groups: tuple[Groups, Groups]
 
-    def __post_init__(self) -> None:
-        p, q = self.rows.X.shape[1], self.columns.X.shape[1]
-        if p != q:
-            raise DataError(f"the samples of rows and columns must have as many features, got {p} and {q}")
-
-    def require_stable_samples(self) -> None:
-        """Refuse, before any pair is solved, samples whose own NTK diverges.
+    @classmethod
+    def of(cls, engine: Engine, rows: Prepared, columns: Prepared | None) -> Problem:
+        """The problem of rows against columns, or (None) of the rows with themselves.
 
         Raises:
-            UnstableError: names the first one.
+            DataError: different numbers of features.
+            UnstableError: a sample (the first is named) whose own NTK diverges.
         """
-        if self.engine.sigma_a2 is None or not self.engine.needs_slope:
-            return
-        for side in (self.rows, self.columns):
-            rates = self.engine.sigma_a2 * side.layers[0].slope_energy
-            bad = np.flatnonzero(rates >= 1.0)
-            if len(bad):
-                raise not_a_contraction(self.engine.name, f"sample {side.first + bad[0]}", float(rates[bad[0]]))
+        others = rows if columns is None else columns
+        require_same_features(rows.X.shape[1], others.X.shape[1])
+        for side in (rows, others):
+            engine.require_stable(side)
+        sides = zip(rows.layers, others.layers, engine.layers, strict=True)
+        layers = tuple(SharedLayer.of(a, b, engine.sigmas[0], layer.bend) for a, b, layer in sides)
+        return cls(engine, rows, others, columns is None, layers, _groups(rows, columns))
 
     def tiles(self) -> Iterator[Tile]:
         n, m = len(self.rows.X), len(self.columns.X)
@@ -73,23 +73,14 @@ class Problem:
                 diagonal = self.symmetric and i == j
                 yield Tile(slice(i, min(i + WIDTH, n)), slice(j, min(j + WIDTH, m)), diagonal)
 
-    @property
-    def sigmas(self) -> tuple[float, float]:
-        """(sigma_a2, sigma_b2) of the pair equation; a layer of an explicit network only evaluates: (0, 1)."""
-        return self.engine.sigma_a2 or 0.0, self.engine.sigma_b2
 
-    @cached_property
-    def layers(self) -> tuple[SharedLayer, ...]:
-        layers = zip(self.rows.layers, self.columns.layers, self.engine.layers, strict=True)
-        return tuple(SharedLayer.of(a, b, self.sigmas[0], layer.bend) for a, b, layer in layers)
-
-    @cached_property
-    def groups(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """For every row and column the number of a group of equal keys, -1 for those that have no equal."""
-        keys = self.rows.keys if self.symmetric else np.concatenate([self.rows.keys, self.columns.keys])
-        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        groups = np.where(counts[inverse] > 1, inverse, -1)
-        return groups[: len(self.rows.keys)], groups[-len(self.columns.keys) :]
+def _groups(rows: Prepared, columns: Prepared | None) -> tuple[Groups, Groups]:
+    """Numbers of the groups of equal keys; see ``Problem``."""
+    keys = rows.keys if columns is None else np.concatenate([rows.keys, columns.keys])
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    groups = np.where(counts[inverse] > 1, inverse, -1)
+    n = len(rows.keys)
+    return groups[:n], groups if columns is None else groups[n:]
 
 
 @dataclass(frozen=True)

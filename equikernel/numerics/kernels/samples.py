@@ -11,7 +11,21 @@ import numpy.typing as npt
 
 from equikernel.numerics.kernels.table import HermiteTable
 
-__all__ = ["ALL", "EVEN", "ODD", "Packing", "Scales", "reach_of", "scales_of"]
+__all__ = [
+    "ALL",
+    "EVEN",
+    "ODD",
+    "SLOPE_TAIL",
+    "TAIL",
+    "Packing",
+    "Reach",
+    "Scales",
+    "largest_correlation",
+    "reach_of",
+    "scaled_rows",
+    "scales_of",
+    "share_left",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -76,6 +90,12 @@ class Scales:
         return np.divide(1.0, self.roots, out=np.zeros_like(self.roots), where=self.roots > 0.0)
 
     @cached_property
+    def energy(self) -> FloatArray:
+        """V(q_i)/q_i = sum_(k>=1) C_ik^2, and 0 for q_i = 0."""
+        energy: FloatArray = self.variance * self.inverse_roots**2
+        return energy
+
+    @cached_property
     def packing(self) -> Packing:
         """ODD or EVEN when the other terms k >= 2 carry nothing, else ALL."""
         energy = np.arange(_ROW_TERMS) * self.rows**2
@@ -102,16 +122,15 @@ class Scales:
         squares = self.rows[:, 1:] ** 2
         k = np.arange(1, _ROW_TERMS)
         cuts = packing.power - 1 + packing.stride * np.arange(packing.terms + 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            total = self.variance * self.inverse_roots**2
-            left = _left(np.cumsum(squares, axis=1)[:, cuts - 1], total)
-            slopes = _left(np.cumsum(k * squares, axis=1)[:, cuts - 1], self.slope_energy)
+        left = share_left(np.cumsum(squares, axis=1)[:, cuts - 1], self.energy)
+        slopes = share_left(np.cumsum(k * squares, axis=1)[:, cuts - 1], self.slope_energy)
         return left, slopes if np.isfinite(self.slope_energy).all() else np.zeros_like(left)
 
 
-def _left(kept: FloatArray, total: FloatArray) -> FloatArray:
-    """max_i (1 - kept_i/total_i), with what is rounding taken for zero."""
-    share = np.where(total[:, None] > 0.0, 1.0 - kept / total[:, None], 0.0)
+def share_left(kept: FloatArray, total: FloatArray) -> FloatArray:
+    """max_i (1 - kept_ik/total_i), with what is rounding taken for zero; (n, m) and (n,) give (m,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(total[:, None] > 0.0, 1.0 - kept / total[:, None], 0.0)
     worst: FloatArray = np.where(share <= _ROUNDING, 0.0, share).max(axis=0, initial=0.0)
     return worst
 
@@ -122,15 +141,23 @@ def scales_of(table: HermiteTable, variances: FloatArray, centre: float) -> Scal
     at_zero = float(table.activation(0.0))
     means, spread = np.full(n, at_zero - centre), np.zeros(n)
     slopes = np.full(n, _slope_at_zero(table))
-    rows = np.zeros((n, _ROW_TERMS))
+    positive = variances > 0.0
+    if positive.any():
+        energies = table.energies(variances[positive])
+        means[positive], spread[positive] = energies.mean - centre, energies.variance
+        slopes[positive] = energies.slope_energy
+    rows = scaled_rows(table, variances, _ROW_TERMS)
+    return Scales(variances, centre, means, spread + means * means, slopes, spread, rows)
+
+
+def scaled_rows(table: HermiteTable, variances: FloatArray, terms: int) -> FloatArray:
+    """C_ik = a_k(q_i)/sqrt(q_i) of variances q_i >= 0, k < terms, (n, terms); zero where q_i = 0."""
+    rows = np.zeros((len(variances), terms))
     positive = variances > 0.0
     if positive.any():
         q = variances[positive]
-        energies = table.energies(q)
-        means[positive], spread[positive] = energies.mean - centre, energies.variance
-        slopes[positive] = energies.slope_energy
-        rows[positive] = table.rows(q, _ROW_TERMS) / np.sqrt(q)[:, None]
-    return Scales(variances, centre, means, spread + means * means, slopes, spread, rows)
+        rows[positive] = table.rows(q, terms) / np.sqrt(q)[:, None]
+    return rows
 
 
 def _slope_at_zero(table: HermiteTable) -> float:
@@ -165,12 +192,12 @@ def reach_of(rows: Scales, columns: Scales, packing: Packing) -> Reach:
     pairs = zip(rows.tails(packing), columns.tails(packing), strict=True)
     left, slopes = (np.sqrt(a * b) for a, b in pairs)
     cuts = np.array([packing.first_left_out(k) for k in range(packing.terms + 1)])
-    reach = np.minimum(_largest(left, TAIL, cuts), _largest(slopes, SLOPE_TAIL, cuts - 1))
-    rough = np.minimum(_largest(left, _ROUGH, cuts), _largest(slopes, _ROUGH, cuts - 1))
+    reach = np.minimum(largest_correlation(left, TAIL, cuts), largest_correlation(slopes, SLOPE_TAIL, cuts - 1))
+    rough = np.minimum(largest_correlation(left, _ROUGH, cuts), largest_correlation(slopes, _ROUGH, cuts - 1))
     return Reach(np.maximum.accumulate(reach), np.maximum.accumulate(rough), TAIL)
 
 
-def _largest(left: FloatArray, allowed: float, power: npt.NDArray[np.int64]) -> FloatArray:
+def largest_correlation(left: FloatArray, allowed: float, power: int | npt.NDArray[np.int64]) -> FloatArray:
     """The largest r <= 1 with left r^power <= allowed."""
     with np.errstate(divide="ignore"):
         found: FloatArray = np.minimum((allowed / left) ** (1.0 / power), 1.0)

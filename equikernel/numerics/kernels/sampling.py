@@ -15,7 +15,7 @@ import psutil
 
 from equikernel.errors import InputError
 from equikernel.numerics.kernels.block import compute_block
-from equikernel.numerics.kernels.job import Job, prepare_part
+from equikernel.numerics.kernels.job import Job
 from equikernel.numerics.kernels.manifest import BlockRecord
 from equikernel.numerics.kernels.plan import Place
 from equikernel.numerics.kernels.storage import NpyFile
@@ -168,7 +168,7 @@ def _warm_up(job: Job, place: Place) -> None:
     rows, columns = job.rows, job.columns or job.rows
     sides = zip((rows, columns), (job.plan.rows(place[0]), job.plan.columns(place[1])), strict=True)
     parts = [
-        prepare_part(job.engine, samples.part(slice(part.start, min(part.stop, part.start + _WARM_UP))), part.start)
+        job.engine.prepare(samples.part(slice(part.start, min(part.stop, part.start + _WARM_UP))), part.start)
         for samples, part in sides
     ]
     for other in (None, parts[1]):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from equikernel.errors import DataError
-from equikernel.numerics.data import data_matrix
+from equikernel.numerics.data import data_matrix, row_norms
 
 __all__ = [
     "ArraySamples",
@@ -25,10 +25,6 @@ __all__ = [
     "array_samples",
     "is_dask",
     "lazy_rows",
-    "matrix_part",
-    "require_same_features",
-    "row_norms",
-    "scale_of_norms",
     "spooled",
     "survey",
 ]
@@ -68,7 +64,7 @@ class ArraySamples:
         if isinstance(part, np.memmap):
             part = np.array(part)
             _give_back(self.X)
-        return matrix_part(part, self.what, rows.start)
+        return data_matrix(part, self.what, rows.start)
 
 
 def _give_back(X: npt.NDArray[Any]) -> None:
@@ -108,15 +104,6 @@ def is_dask(X: object) -> bool:
     return module is not None and isinstance(X, module.Array)
 
 
-def matrix_part(part: Any, what: str, first: int) -> FloatArray:
-    """``data_matrix`` of rows ``first``, ``first + 1``, ... of a larger matrix, whose numbers errors give."""
-    given = np.asarray(part)
-    if given.dtype.kind == "f" and not (finite := np.isfinite(given).all(axis=1)).all():
-        row = first + int(np.flatnonzero(~finite)[0])
-        raise DataError(f"{what} must be finite, got NaN or infinity in row {row}: remove or impute such samples")
-    return data_matrix(given, what)
-
-
 def array_samples(X: Any, what: str) -> ArraySamples:
     """Samples in anything NumPy takes for a matrix.
 
@@ -142,34 +129,6 @@ def lazy_rows(X: Any, what: str) -> Any:
     if any(math.isnan(size) for sizes in X.chunks for size in sizes):
         raise DataError(f"the chunks of {what} must have known sizes: call {what}.compute_chunk_sizes() first")
     return X.rechunk({1: -1})
-
-
-def require_same_features(p: int, q: int) -> None:
-    """Refuse rows and columns that do not live in one space.
-
-    Raises:
-        DataError: different numbers of features.
-    """
-    if p != q:
-        raise DataError(f"the samples of rows and columns must have as many features, got {p} and {q}")
-
-
-def row_norms(part: FloatArray) -> FloatArray:
-    """||x_i||^2, (n,)."""
-    norms: FloatArray = np.einsum("ij,ij->i", part, part)
-    return norms
-
-
-def scale_of_norms(norms: FloatArray) -> float:
-    """tau0 = sqrt(mean ||x_i||^2) from the squared norms, as ``mean_scale`` has it from the samples.
-
-    Raises:
-        DataError: all samples are zero.
-    """
-    scale = math.sqrt(float(np.mean(norms)))
-    if scale == 0.0:
-        raise DataError("every sample is zero, so tau0 = sqrt(mean ||x||^2) = 0; pass tau0, or other data")
-    return scale
 
 
 def survey(samples: Samples) -> Survey:
@@ -225,5 +184,5 @@ def _parts(X: Any, what: str) -> tuple[tuple[int, int], Iterator[FloatArray]]:
         return (n, p), (samples.part(slice(start, min(start + step, n))) for start in range(0, n, step))
     lazy = lazy_rows(X, what)
     starts = np.cumsum([0, *lazy.chunks[0]])
-    chunks = (matrix_part(lazy.blocks[k].compute(), what, int(starts[k])) for k in range(lazy.numblocks[0]))
+    chunks = (data_matrix(lazy.blocks[k].compute(), what, int(starts[k])) for k in range(lazy.numblocks[0]))
     return lazy.shape, chunks

@@ -12,20 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from equikernel.errors import InputError
+from equikernel.numerics.data import require_same_features
 from equikernel.numerics.kernels.block import thread_count
 from equikernel.numerics.kernels.cluster import require_worker_memory, run_on_cluster, worker_threads
 from equikernel.numerics.kernels.job import KERNELS, Job, Model, description, engine_of, wanted_kernels
 from equikernel.numerics.kernels.local import run_here, streaming_bytes
 from equikernel.numerics.kernels.manifest import BlockRecord, Manifest
 from equikernel.numerics.kernels.plan import BLOCK, BlockPlan, positive_integer
-from equikernel.numerics.kernels.sources import (
-    Samples,
-    array_samples,
-    is_dask,
-    require_same_features,
-    spooled,
-    survey,
-)
+from equikernel.numerics.kernels.sources import Samples, array_samples, is_dask, spooled, survey
 from equikernel.numerics.kernels.storage import KernelFile, kernel_file, open_kernel
 from equikernel.numerics.memory import require_memory
 

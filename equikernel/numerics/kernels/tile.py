@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from equikernel.errors import ConvergenceError, EquikernelError
 from equikernel.numerics.kernels.careful import CAREFUL, CRITICAL, LONG, UNSETTLED, Pairs, Solved
+from equikernel.numerics.kernels.engine import not_a_contraction
 from equikernel.numerics.kernels.leftover import solve_leftover
-from equikernel.numerics.kernels.problem import Problem, SharedLayer, Tile, not_a_contraction
+from equikernel.numerics.kernels.problem import Problem, SharedLayer, Tile
 from equikernel.numerics.kernels.series import solve_tile
 from equikernel.numerics.kernels.strips import WIDTH
 
@@ -111,7 +112,8 @@ class TileWork:
         solve: Callable[..., tuple[int, int]] = solve_tile
         terms, closed = solve(
             inputs, layer.rows[tile.rows], wide[4:].ravel(), wide[:4], layer.reach.exact, layer.reach.rough,
-            layer.starts, layer.limit, CRITICAL, *self.problem.sigmas, layer.form, tile.diagonal, G, G_dot, marked,
+            layer.starts, layer.limit, CRITICAL, *self.problem.engine.sigmas, layer.form, tile.diagonal,
+            G, G_dot, marked,
         )  # fmt: skip
         left |= marked
         self.G.append(G)
@@ -166,17 +168,15 @@ class TileWork:
     def _require_stable(self) -> None:
         """Refuse pairs with sigma_a2 E[phi' phi'] >= 1 (samples were looked at before)."""
         engine = self.problem.engine
-        if engine.sigma_a2 is None:
-            return
-        beyond = engine.sigma_a2 * self.G_dot[0] >= 1.0  # not where phi jumps and there is no slope
+        rates = engine.rate(self.G_dot[0])
+        beyond = rates >= 1.0  # not where phi jumps and there is no slope
         if self._identical is not None:
             beyond &= ~self._identical
         if not beyond.any():
             return
         i, j = (int(k) for k in np.argwhere(beyond)[0])
         a, b = self._numbers(i + self.tile.rows.start, j + self.tile.columns.start)
-        rate = engine.sigma_a2 * float(self.G_dot[0][i, j])
-        raise StopError(Fault((a, b), not_a_contraction(engine.name, f"samples {a} and {b}", rate)))
+        raise StopError(Fault((a, b), not_a_contraction(engine.name, f"samples {a} and {b}", float(rates[i, j]))))
 
     def _not_converged(self, i: int, j: int) -> Fault:
         a, b = self._numbers(i, j)
