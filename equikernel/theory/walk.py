@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import sympy as sp
 
 __all__ = ["Walk"]
+
+
+@lru_cache(maxsize=100_000)
+def _symbols(expr: sp.Expr) -> frozenset[sp.Symbol]:
+    """The symbols of an expression; the same expressions are walked again and again, and SymPy walks them for this."""
+    return frozenset(expr.free_symbols)
 
 
 class Walk:
@@ -37,7 +44,7 @@ class Walk:
         return value
 
     def _value(self, expr: sp.Expr) -> Any:
-        if not expr.free_symbols & self._symbols:
+        if not _symbols(expr) & self._symbols:
             return self._constant(expr)
         if expr.is_Add or expr.is_Mul:
             first, *others = self._args(expr)

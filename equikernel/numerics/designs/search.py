@@ -18,6 +18,7 @@ _Residuals = Callable[[FloatArray], FloatArray]
 _STARTS_EACH = 8  # for each unknown
 _MORE_STARTS, _MORE_DEAR_STARTS = 1000, 96  # where those find nothing: solutions may fill a small corner
 _STEPS, _CONSTRAINED_STEPS, _FINAL_STEPS = 40, 24, 6
+_CONVERGED = 1e-26
 SOLVED = 1e-9  # of the float64 equations: rounding, magnified by a nearly singular Jacobian
 _DIFFERENCE = 1e-7
 _WEIGHT = 1e4  # of the equations against the terms to be minimised
@@ -62,13 +63,20 @@ def jacobian(residuals: _Residuals, x: FloatArray) -> FloatArray:
     return np.asarray(np.moveaxis((values[:, 0] - values[:, 1]) / (2.0 * steps.T[:, :, None]), 0, 2))
 
 
-def levenberg(residuals: _Residuals, x: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
-    """Least squares from every row of x, (B, unknowns); returns the points and their residuals."""
+def levenberg(
+    residuals: _Residuals, x: FloatArray, steps: int, enough: int | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Least squares from every row of x, (B, unknowns); returns the points and their residuals.
+
+    With ``enough`` the iteration ends when so many rows have converged to zero.
+    """
     x = x.copy()
     r = residuals(x)
     damping = np.full(len(x), 1e-2)
     for _ in range(steps):
         cost = np.einsum("bi,bi->b", r, r)
+        if enough is not None and (cost <= _CONVERGED).sum() >= enough:
+            break
         J = jacobian(residuals, x)
         usable = np.isfinite(J).all(axis=(1, 2)) & np.isfinite(cost)
         J = np.where(usable[:, None, None], J, 0.0)
@@ -104,7 +112,7 @@ def search(problem: DesignProblem, seed: int = 0, *, thorough: bool = True) -> S
     thorough = thorough and problem.unknowns >= problem.equations
     more = _MORE_STARTS if problem.is_cheap else _MORE_DEAR_STARTS
     for count in (_STARTS_EACH * problem.unknowns, *([more] if thorough else [])):
-        x, r = levenberg(problem.residuals, problem.starts(count, seed + tried), _STEPS)
+        x, r = levenberg(problem.residuals, problem.starts(count, seed + tried), _STEPS, _ENOUGH)
         worst = np.where(np.isfinite(r).all(axis=1), np.abs(r).max(axis=1), np.inf)
         best, tried = min(best, float(worst.min())), tried + count
         solved = x[worst <= SOLVED][:_ENOUGH]
