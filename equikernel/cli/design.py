@@ -125,8 +125,8 @@ def nearest_deq(
         ("coefficient", "network", "DEQ"),
         [(name, number(value, 12), number(found.achieved[name], 12)) for name, value in found.target.items()],
     )
-    for name, value in record["deq"].items():
-        write(f"{name} = {value}")
+    write(f"activation = {found.deq.activation.name}")
+    write(f"sigma_a2 = {float(found.deq.sigma_a2):.15g}, sigma_b2 = {float(found.deq.sigma_b2):.15g}")
     return write(
         f"{'exact' if found.exact else 'nearest found, not exact'}: largest relative residual {found.residual:.1e}"
     )
@@ -226,7 +226,7 @@ def _network(acts: list[str], tau0: str) -> ExplicitNetwork:
 
 
 def _percent(value: float | None) -> str:
-    return "—" if value is None else f"{100 * value:.2g} %"
+    return "—" if value is None else f"{float(f'{100 * value:.2g}'):g} %"
 
 
 def _show(

@@ -117,8 +117,13 @@ def input_third_order(rate: Any = 1) -> ThirdOrder:
     return ThirdOrder(_Terms(0, 0, 0, 0, 1), _Terms(0, 0, 0, 0, rate), 0)
 
 
-def explicit_third_order(s: ExplicitState, t: ThirdOrder, m: LayerMoments, rate: Any = 1) -> ThirdOrder:
-    """One layer: ``s`` and ``t`` are those before it, the moments are at its input scale; see ``explicit_layer``."""
+def explicit_third_order(
+    s: ExplicitState, t: ThirdOrder, m: LayerMoments, rate: Any = 1, *, ntk: bool = True
+) -> ThirdOrder:
+    """One layer: ``s`` and ``t`` are those before it, the moments are at its input scale; see ``explicit_layer``.
+
+    Without ``ntk`` the terms of the NTK are left as they are and have no meaning.
+    """
     one = m.d1 * m.d1
     new = _new_terms(m, s.alpha1, s.alpha2, s.alpha3, s.alpha4, t.ck.mixed, t.curvature)
     ck = _Terms(
@@ -128,16 +133,19 @@ def explicit_third_order(s: ExplicitState, t: ThirdOrder, m: LayerMoments, rate:
         norms=one * t.ck.norms + new.norms,
         diagonal=new.diagonal,
     )
+    curvature = m.h * t.curvature + m.h_q * s.alpha4 * s.alpha4 / 2
+    if not ntk:
+        return ThirdOrder(ck, t.ntk, curvature)
     slopes = _slopes(m, s.alpha1, s.alpha3, t.ck.mixed, s.alpha4)
     mixed, cubic, square, norms = _product(slopes, s.beta1, s.beta2, s.beta3, t.ntk.mixed)
-    ntk = _Terms(
+    tangent = _Terms(
         mixed=rate * ck.mixed + one * t.ntk.mixed + mixed,
         cubic=rate * ck.cubic + one * t.ntk.cubic + cubic,
         square=rate * ck.square + one * t.ntk.square + square,
         norms=rate * ck.norms + one * t.ntk.norms + norms,
         diagonal=rate * ck.diagonal + m.v * t.ntk.diagonal + s.kappa2 * m.v_q * s.alpha4,
     )
-    return ThirdOrder(ck, ntk, m.h * t.curvature + m.h_q * s.alpha4 * s.alpha4 / 2)
+    return ThirdOrder(ck, tangent, curvature)
 
 
 def implicit_third_order(

@@ -7,7 +7,7 @@ every device: the CPU and CUDA see the same networks, float32 sees them rounded.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from equikernel.errors import ConvergenceError, InputError
+from equikernel.errors import InputError, MemoryLimitError
 from equikernel.numerics.data import data_matrix, mean_scale
-from equikernel.numerics.moments import gaussian_moments, require_derivative
-from equikernel.numerics.solve import solve
+from equikernel.numerics.moments import require_derivative
 from equikernel.theory.models import DEQ, ExplicitNetwork, require_trained
+from equikernel.validation.deq.options import SolverOptions, require_choice, require_count
 from equikernel.validation.devices import torch_device, torch_dtype
-from equikernel.validation.explicit_networks import Normal, explicit_sampler, gram
+from equikernel.validation.explicit_networks import explicit_sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from equikernel.validation.deq.ensembles import Ensemble, KernelDraw
 
 __all__ = [
     "Draw",
@@ -45,7 +47,6 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-_TOLERANCES = {"torch.float64": 1e-12, "torch.float32": 1e-5}
 _ENTRIES_KEPT = 2048  # entries of every draw kept for the correlation between entries
 
 
@@ -53,8 +54,13 @@ class NetworkOptions(TypedDict, total=False):
     """Options shared by the functions of this module.
 
     ``tau0``: standard deviation of the data for the centring of a DEQ; None: sqrt(mean ||x||^2). ``device``: "cpu"
-    (default), "cuda", "cuda:1". ``dtype``: "float64" (default) or "float32". ``tol``: largest relative change of a
-    sample in the last iteration, by default 1e-12 (float64) or 1e-5 (float32). ``max_iter``: by default 1000.
+    (default), "cuda", "cuda:1". ``dtype``: "float64" (default), "float32", or "mixed", iterations in float32 finished
+    in float64 (explicit networks: float64). The rest is for DEQs. ``tol``: largest relative residual of a sample, by
+    default 1e-12 (float64, mixed) or 1e-5 (float32). ``max_iter``: by default 1000. ``solver``: "plain" (default),
+    "anderson", "broyden". ``weights``: family of A, "iid" (default), "orthogonal", which has the same limit, or "goe",
+    which has another: the kernels of the theory do not apply to it (see ``deq.weights``). ``memory``: bytes within
+    which as many networks as fit are solved at once (halved where a CUDA device has no room for them); None: one at a
+    time, whose bits then do not depend on the others.
     """
 
     tau0: float | None
@@ -62,6 +68,9 @@ class NetworkOptions(TypedDict, total=False):
     dtype: str
     tol: float | None
     max_iter: int
+    solver: str
+    weights: str
+    memory: float | None
 
 
 @dataclass(frozen=True)
@@ -73,29 +82,33 @@ class _Settings:
     dtype: str = "float64"
     tol: float | None = None
     max_iter: int = 1000
+    solver: str = "plain"
+    weights: str = "iid"
+    memory: float | None = None
 
     def __post_init__(self) -> None:
-        import_module("equikernel.validation.torch_arithmetic")  # says what to install where torch is missing
-        import torch
-
-        dtype = torch_dtype(self.dtype)
+        # torch first: it says what to install where torch is missing
+        families: tuple[str, ...] = import_module("equikernel.validation.deq.weights").FAMILIES
+        import_module("equikernel.validation.torch_arithmetic")
         torch_device(self.device)
-        smallest = 16.0 * float(torch.finfo(dtype).eps)
-        if self.tol is not None and not smallest <= self.tol < 1.0:
-            raise InputError(
-                f"tol must lie between {smallest:.1e}, below which {self.dtype} cannot go, and 1; got {self.tol!r}"
-            )
-        require_count(self.max_iter, "max_iter", 1)
+        self.options.tolerance(self.type_name)
+        require_choice(self.weights, "weights", families)
+        if self.memory is not None and not self.memory > 0:
+            raise InputError(f"memory must be a positive number of bytes, or None; got {self.memory!r}")
 
     @property
-    def tolerance(self) -> float:
-        return _TOLERANCES[str(torch_dtype(self.dtype))] if self.tol is None else self.tol
+    def type_name(self) -> str:
+        return str(torch_dtype("float64" if self.dtype == "mixed" else self.dtype)).removeprefix("torch.")
+
+    @property
+    def options(self) -> SolverOptions:
+        return SolverOptions(self.solver, self.tol, self.max_iter, mixed=self.dtype == "mixed")
 
     def tensor(self, array: Array) -> Tensor:
         import torch
 
         writable = array if array.flags.writeable else array.copy()  # torch warns of what it might not write to
-        return torch.from_numpy(writable).to(device=self.device, dtype=torch_dtype(self.dtype))
+        return torch.from_numpy(writable).to(device=self.device, dtype=torch_dtype(self.type_name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,16 +158,7 @@ def root_mean_square(array: Array) -> float:
     return float(np.sqrt(np.mean(np.square(array))))
 
 
-def require_count(value: Any, name: str, least: int) -> int:
-    """A whole number of at least ``least``, or an InputError that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name} must be a whole number, {least} or more; got {value!r}")
-    return int(value)
-
-
 # -- draws -------------------------------------------------------------------------------------------------------------
-
-_Sample = Callable[[Normal], Draw]  # one network
 
 
 def network_draws(
@@ -188,119 +192,63 @@ def network_draws(
     data = data_matrix(X)
     width, seed = require_count(width, "width", 1), require_count(seed, "seed", 0)
     if isinstance(network, ExplicitNetwork):
-        sample = _explicit_sample(settings.tensor(data), network, width, trained)
-    else:
-        centred = _CentredDEQ.of(data, network, width, settings)
-        sample = centred.ck if trained is None or require_trained(trained) == "a" else centred.ntk(trained)
-    return _draws(sample, settings, width, draws, seed)
+        sample = _explicit_sample(settings, data, network, width, trained)
+        return (sample(_stream(seed, width, draw)) for draw in draws)
+    if trained is not None and require_trained(trained) != "a":
+        require_derivative(network.activation)
+    return _deq_draws(_ensemble(settings, data, network, width), settings, draws, seed, trained)
 
 
-def _draws(sample: _Sample, settings: _Settings, width: int, draws: Iterable[int], seed: int) -> Iterator[Draw]:
-    for draw in draws:
-        key = (width, require_count(draw, "the index of a draw", 0))
-        stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-        yield sample(lambda *shape, stream=stream: settings.tensor(stream.standard_normal(shape)))
+def _stream(seed: int, width: int, draw: int) -> np.random.Generator:
+    key = (width, require_count(draw, "the index of a draw", 0))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _explicit_sample(X: Tensor, network: ExplicitNetwork, width: int, trained: str | None) -> _Sample:
+def _explicit_sample(
+    settings: _Settings, data: Array, network: ExplicitNetwork, width: int, trained: str | None
+) -> Callable[[np.random.Generator], Draw]:
     if trained not in (None, "a", "all"):
         raise InputError(
             'trained must be "all" for the NTK of an explicit network (every layer, at the network\'s own learning '
             f'rates), None or "a" for its CK; got {trained!r}'
         )
-    kernel = explicit_sampler(X, network, width, ntk=trained == "all")
-    return lambda normal: Draw(kernel(normal))
+    kernel = explicit_sampler(settings.tensor(data), network, width, ntk=trained == "all")
+    return lambda stream: Draw(kernel(lambda *shape: settings.tensor(stream.standard_normal(shape))))
 
 
-@lru_cache(maxsize=32)
-def _centre(deq: DEQ, tau0: float) -> tuple[float, float]:
-    """E[phi(tau* xi)], and sigma_a^2 v at tau*; the same at every width of a ladder."""
-    moments = gaussian_moments(deq.activation, solve(deq, tau0, trained="a").tau)
-    v = math.inf if moments.v_or_none is None else float(moments.v_or_none.value)
-    return float(moments.mean.value), float(deq.sigma_a2) * v if deq.sigma_a2 else 0.0
+def _ensemble(settings: _Settings, data: Array, deq: DEQ, width: int) -> Ensemble:
+    from equikernel.validation.deq.ensembles import Ensemble, centring
+
+    mean, contraction = centring(deq, mean_scale(data) if settings.tau0 is None else settings.tau0)
+    return Ensemble(deq, settings.tensor(data), width, mean, contraction, settings.options, settings.weights)
 
 
-@dataclass(frozen=True)
-class _CentredDEQ:
-    """z = (phi(sigma_a A z + sigma_b B x) - mean)/sqrt(m), on all samples at once, in columns."""
+def _deq_draws(
+    ensemble: Ensemble, settings: _Settings, draws: Iterable[int], seed: int, trained: str | None
+) -> Iterator[Draw]:
+    size = ensemble.batch_size(settings.memory)
+    remaining = iter(draws)
+    while batch := list(itertools.islice(remaining, size)):
+        for kernel in _kernels_of(ensemble, batch, seed, trained):
+            yield Draw(*kernel)
 
-    deq: DEQ
-    X: Tensor
-    width: int
-    settings: _Settings
-    mean: float
-    contraction: float  # infinite where phi' is not square integrable
 
-    @classmethod
-    def of(cls, X: Array, deq: DEQ, width: int, settings: _Settings) -> _CentredDEQ:
-        tau0 = mean_scale(X) if settings.tau0 is None else settings.tau0
-        return cls(deq, settings.tensor(X), width, settings, *_centre(deq, tau0))
+def _kernels_of(ensemble: Ensemble, draws: list[int], seed: int, trained: str | None) -> list[KernelDraw]:
+    """The kernels of these draws, in halves where they do not fit on the CUDA device together."""
+    import torch
 
-    def ck(self, normal: Normal) -> Draw:
-        z, iterations, residual = self._state(*self._weights(normal))
-        return Draw(gram(z), iterations, residual)
-
-    def ntk(self, trained: str) -> _Sample:
-        require_derivative(self.deq.activation)
-        slope = self.deq.activation.derivative("torch")
-        sigma_a2, input_term = float(self.deq.sigma_a2), np.zeros(())
-        if trained == "aAB":
-            input_term = float(self.deq.sigma_b2) * gram(self.X.T)
-
-        def sample(normal: Normal) -> Draw:
-            A, inputs = self._weights(normal)
-            a = normal(self.width, 1)
-            z, iterations, residual = self._state(A, inputs)
-            D = slope(A @ z + inputs) / math.sqrt(self.width)
-            w, more, adjoint_residual = self._iterate(lambda w: a + A.T @ (D * w), a.expand_as(D), "adjoint")
-            G = gram(z)
-            kernel = G + gram(D * w) * (sigma_a2 * G + input_term)
-            return Draw(kernel, max(iterations, more), max(residual, adjoint_residual))
-
-        return sample
-
-    def _weights(self, normal: Normal) -> tuple[Tensor, Tensor]:
-        """sigma_a A (m, m), and the inputs sigma_b B X^T (m, n), which no iteration changes."""
-        A = math.sqrt(self.deq.sigma_a2) * normal(self.width, self.width)
-        B = normal(self.width, self.X.shape[1])
-        return A, math.sqrt(self.deq.sigma_b2) * (B @ self.X.T)
-
-    def _state(self, A: Tensor, inputs: Tensor) -> tuple[Tensor, int, float]:
-        phi, root = self.deq.activation.function("torch"), math.sqrt(self.width)
-        return self._iterate(
-            lambda z: (phi(A @ z + inputs) - self.mean) / root, inputs.new_zeros(inputs.shape), "state"
-        )
-
-    def _iterate(self, step: Callable[[Tensor], Tensor], start: Tensor, what: str) -> tuple[Tensor, int, float]:
-        """Apply ``step`` until no column changes by more than the tolerance, relative to its norm.
-
-        Returns:
-            The fixed point, the iterations, and the largest relative change of the last one.
-
-        Raises:
-            ConvergenceError: not within max_iter iterations, or overflow.
-        """
-        import torch
-
-        z, residual, count = start, math.inf, 0
-        while residual > self.settings.tolerance and count < self.settings.max_iter:
-            new = step(z)
-            # the column of a zero sample may vanish: it has converged when it stays zero
-            norms = torch.linalg.vector_norm(new, dim=0).clamp_min(torch.finfo(new.dtype).tiny)
-            residual = float((torch.linalg.vector_norm(new - z, dim=0) / norms).max())
-            z, count = new, count + 1
-        if residual <= self.settings.tolerance:
-            return z, count, residual
-        remedy = (
-            "1 or more is the chaotic phase, in which networks have no stable fixed point: reduce sigma_a2"
-            if self.contraction >= 1.0
-            else "the iteration contracts by about its square root a step: raise max_iter, tol or the width"
-        )
-        raise ConvergenceError(
-            f"the {what} of a DEQ with {self.deq.activation.name} at width {self.width} did not converge: relative "
-            f"residual {residual:.3g} after {count} iterations, {self.settings.tolerance:.3g} asked for; "
-            f"sigma_a2*v = {self.contraction:.6g} ({remedy})"
-        )
+    try:
+        return ensemble.kernels([_stream(seed, ensemble.width, draw) for draw in draws], trained)
+    except torch.cuda.OutOfMemoryError as error:
+        if len(draws) == 1:
+            raise MemoryLimitError(
+                f"one network of width {ensemble.width} on {len(ensemble.X)} samples does not fit on "
+                f"{ensemble.X.device}: take fewer samples, a smaller width, float32, or the CPU"
+            ) from error
+    middle = len(draws) // 2
+    return [
+        kernel for part in (draws[:middle], draws[middle:]) for kernel in _kernels_of(ensemble, part, seed, trained)
+    ]
 
 
 def average_draws(draws: Iterable[Draw], width: int) -> EmpiricalKernel:
@@ -341,8 +289,8 @@ def empirical_ck(
 
     Formula: G = Z^T Z with columns z = phi_c(sigma_a A z + sigma_b B x)/sqrt(m), A (m, m) and B (m, p) i.i.d. N(0, 1),
     phi_c = phi - E[phi(tau* xi)] (theory, section 1; [Ling24], eq. (2)). The expectation of G differs from the
-    infinite-width kernel by a bias of order 1/m. Each network is found by plain iteration from z = 0, every sample to
-    its own relative residual. Its stream yields A row by row, then B.
+    infinite-width kernel by a bias of order 1/m. Each network is solved from z = 0, every sample to its own relative
+    residual (``deq.fixed_point``). Its stream yields A row by row, then B.
 
     Args:
         X: (n, p), samples in rows.
@@ -424,7 +372,7 @@ def empirical_ntk(
         K_ij = z_i.z_j + (delta_i.delta_j) (sigma_a^2 z_i.z_j [A trained] + sigma_b^2 x_i.x_j [B trained]),
 
     which is exact at every width; as m grows delta_i.delta_j tends to G'/(1 - sigma_a^2 G'), G' the dual of phi'
-    (theory, section 4; [Feng23]). The stream yields A, B, a. The adjoints are found by the same iteration as z.
+    (theory, section 4; [Feng23]). The stream yields A, B, a. The adjoints are found by the same solver as z.
 
     Args:
         X: (n, p), samples in rows.

@@ -40,13 +40,7 @@ def _depths(target: Target, given: Family | None, *, free: bool) -> tuple[int, .
     """The depths worth trying, least first."""
     if given is not None and given.depth:
         return (given.depth,)
-    return (1, 2) if target.on_sphere or is_odd(target) or one_layer_is_possible(target, free=free) else (2,)
-
-
-def is_odd(target: Target) -> bool:
-    """Whether the second-order coefficients vanish."""
-    names = ("alpha2", "alpha3", "beta2", "beta3")
-    return all(target.vanishes(name) for name in names if name in target.fields)
+    return (1, 2) if target.on_sphere or target.is_odd or one_layer_is_possible(target, free=free) else (2,)
 
 
 def is_quadratic(target: Target) -> bool:
@@ -76,7 +70,7 @@ def families_to_try(target: Target, given: Family | None) -> list[list[Family]]:
         return [[given]]
     if is_quadratic(target):
         return [[FAMILIES["quadratic"]]]
-    unsuitable = _NOT_ODD if is_odd(target) else _ODD
+    unsuitable = _NOT_ODD if target.is_odd else _ODD
     return [[FAMILIES[name] for name in group if name not in unsuitable] for group in _GROUPS]
 
 
@@ -86,14 +80,16 @@ def problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterat
     alpha3 = 0 makes every layer odd. alpha1 = 0, which is a product over the layers, makes one of them even.
     """
     layers = given.at_depth(depth)
-    if is_odd(target):
+    if target.is_odd:
         layers = tuple(_restricted(layer, even=True) or layer for layer in layers)
     first = "alpha1" if "alpha1" in target.floats else "beta1"
     if not target.vanishes(first):
         yield DesignProblem(target, layers, free)
         return
-    for k in range(depth):
-        even = _restricted(layers[k], even=False)
+    halves = [_restricted(layer, even=False) for layer in layers]
+    if not any(halves):
+        yield DesignProblem(target, layers, free)
+    for k, even in enumerate(halves):
         if even is not None:
             yield DesignProblem(target, (*layers[:k], even, *layers[k + 1 :]), free)
 

@@ -15,13 +15,14 @@ from equikernel.numerics.balls.context import bits_of_digits, precision
 from equikernel.numerics.balls.functions import mpf_ball
 from equikernel.numerics.designs.choice import depths_to_try, families_to_try, problems
 from equikernel.numerics.designs.design import Alternative, Design
+from equikernel.numerics.designs.functionals import jumps
 from equikernel.numerics.designs.problem import DesignProblem
 from equikernel.numerics.designs.refine import Refined, refine
 from equikernel.numerics.designs.refusals import Attempt, none_found
 from equikernel.numerics.designs.search import Found, search
 from equikernel.numerics.designs.sphere import SphereDesign, sphere_design
 from equikernel.numerics.designs.targets import Target
-from equikernel.numerics.moment_values import FLOAT64_DIGITS, require_derivative
+from equikernel.numerics.moment_values import FLOAT64_DIGITS
 from equikernel.theory.activation import activation
 from equikernel.theory.families import Family
 from equikernel.theory.families import family as family_of
@@ -186,9 +187,12 @@ def _checked(depth: str | int, data: str, rates: str) -> tuple[int, ...]:
 
 
 def _require_slopes(given: Family) -> None:
-    """Refuse a family that jumps, which has no NTK, by one of its activations."""
-    for layer in given.layers:
-        require_derivative(activation(layer.at({str(p): f"{k}.25" for k, p in enumerate(layer.parameters, 1)}, "1")))
+    """Refuse a family that jumps, which has no NTK."""
+    if any(jumps(layer) for layer in given.layers):
+        raise InputError(
+            f"the family {given.name} jumps, so that E[phi'^2] is infinite and its networks have no neural tangent "
+            "kernel: match the CK, or take a continuous family such as smooth"
+        )
 
 
 # -- search ------------------------------------------------------------------------------------------------------------
@@ -203,8 +207,8 @@ def _solved(target: Target, depths: Sequence[int], given: Family | None, *, free
     failed: list[Attempt] = []
     some = False
     for depth in depths:
-        for thorough in (False, True) if given is None else (True,):
-            for group in families_to_try(target, given):
+        for group in families_to_try(target, given):
+            for thorough in (False, True) if given is None else (True,):
                 found = [
                     Attempt(each, problem, search(problem, seed, thorough=thorough))
                     for each in group
@@ -214,8 +218,8 @@ def _solved(target: Target, depths: Sequence[int], given: Family | None, *, free
                 failed += [a for a in found if thorough and a not in solved]
                 some = some or bool(solved)
                 yield from sorted(solved, key=lambda a: (round(_nearest(a).distance, 9), _nearest(a).lipschitz))
-            if some:
-                break
+                if solved:
+                    break
     if not some:
         raise none_found(target, failed, free=free, prove=given is not None)
 

@@ -25,6 +25,7 @@ from equikernel.numerics.quadrature import rule
 from equikernel.theory.activation import Activation
 from equikernel.theory.closed_forms import TAU, ClosedForms, closed_form_moments
 from equikernel.theory.families import LayerFamily
+from equikernel.theory.grammar import parse
 from equikernel.theory.next_order import LayerMoments
 from equikernel.theory.program import X
 from equikernel.theory.walk import Walk
@@ -34,6 +35,7 @@ __all__ = [
     "LayerModel",
     "LinearLayer",
     "has_no_scale",
+    "jumps",
     "layer_model",
     "layer_moments",
     "layer_slopes",
@@ -267,8 +269,20 @@ def layer_derivative(layer: LayerFamily) -> sp.Expr:
     return sp.diff(layer.expr, X)
 
 
+@lru_cache(maxsize=64)
+def jumps(layer: LayerFamily) -> bool:
+    """Whether the family's activations jump, by one of them."""
+    values = {str(p): f"{k}.25" for k, p in enumerate(layer.parameters, start=1)}
+    return not Activation(parse(layer.at(values, "1"))).has_square_integrable_derivative
+
+
 def layer_slopes(layer: LayerFamily, parameters: FloatArray, tau: float) -> FloatArray:
-    """Max |sigma'| over +-4 standard deviations of the input, (B,): a Lipschitz constant where the data are."""
+    """Max |sigma'| over +-4 standard deviations of the input, (B,): a Lipschitz constant where the data are.
+
+    Infinite where the family jumps.
+    """
+    if jumps(layer):
+        return np.full(len(parameters), np.inf)
     x = tau * _GRID[np.abs(_GRID) <= 4]
     columns = {p: column[:, None] for p, column in zip(layer.parameters, parameters.T, strict=True)}
     slope = array_walk({X: x, TAU: tau, **columns})(layer_derivative(layer))

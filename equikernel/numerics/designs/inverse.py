@@ -28,6 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 _STARTS, _STEPS, _CHECKED = 200, 80, 12
 _EXACT = 1e-10
 _SMALLEST_GAIN = 1e-3
+_NO_FEEDBACK = 1e-12  # share of the variance below which sigma_a^2 is zero
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ class _Inverse:
         known = {str(p): repr(float(v)) for p, v in zip(self.layer.parameters, values, strict=True)}
         text = self.layer.at(known, repr(self.tau0).removesuffix(".0"))
         try:
-            deq = DEQ(text, repr(float(sigma_a2[0])), repr(float(sigma_b2[0])))
+            feedback = float(sigma_a2[0]) if sigma_b2[0] < 1.0 - _NO_FEEDBACK else 0.0
+            deq = DEQ(text, repr(feedback), repr(float(sigma_b2[0])))
             solution = solve(deq, self.target.tau0, trained="aA" if self.target.ntk else "a")
         except EquikernelError:
             return None

@@ -118,7 +118,7 @@ class DesignProblem:
             for k, (model, parameters) in enumerate(zip(self.models, layers, strict=True)):
                 m = model.moments(parameters, tau)
                 rate = rates[:, k + 1]
-                terms = explicit_third_order(state, terms, m, rate)
+                terms = explicit_third_order(state, terms, m, rate, ntk=self.target.ntk)
                 state = explicit_layer(state, m.V, m.d1, m.d2, m.h, m.v, rate)
                 if k < self.depth - 1:
                     if self.gauged[k]:
@@ -140,17 +140,18 @@ class DesignProblem:
 
     def _residuals(self, state: ExplicitState, variances: list[Any], count: int) -> FloatArray:
         target, units = self.target.floats, self.units
-        columns = [
-            (getattr(state, field) - target[name]) / units[name] for name, (field, _) in self.target.fields.items()
-        ]
-        columns += [variance / self.tau0**2 - 1.0 for variance in variances]
+        with np.errstate(all="ignore"):
+            columns = [
+                (getattr(state, field) - target[name]) / units[name] for name, (field, _) in self.target.fields.items()
+            ]
+            columns += [variance / self.tau0**2 - 1.0 for variance in variances]
         return np.stack([np.broadcast_to(np.asarray(c, dtype=np.float64), (count,)) for c in columns], axis=1)
 
-    def residuals_and_terms(self, unknowns: FloatArray, weight: float) -> FloatArray:
-        """The equations times ``weight`` and the differences of the third-order terms, (B, equations + terms)."""
+    def residuals_and_differences(self, unknowns: FloatArray) -> FloatArray:
+        """``residuals`` and ``differences`` side by side."""
         state, terms, variances = self.states(unknowns)
         equations = self._residuals(state, variances, len(unknowns))
-        return np.concatenate([weight * equations, self._differences(terms, len(unknowns))], axis=1)
+        return np.concatenate([equations, self._differences(terms, len(unknowns))], axis=1)
 
     def differences(self, unknowns: FloatArray) -> FloatArray:
         """Third-order terms less the target's, relative to the kernel's diagonal, (B, terms)."""
@@ -169,7 +170,8 @@ class DesignProblem:
                 axis=1,
             )
             diagonal = self.target.floats["gamma2" if kernel == "ck" else "kappa2"]
-            columns.append(((found - wanted) * self.tau0 ** (2 * powers) / diagonal)[:, kept])
+            with np.errstate(all="ignore"):
+                columns.append(((found - wanted) * self.tau0 ** (2 * powers) / diagonal)[:, kept])
         return np.concatenate(columns, axis=1)
 
     def lipschitz(self, unknowns: FloatArray) -> FloatArray:

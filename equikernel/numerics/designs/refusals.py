@@ -56,6 +56,11 @@ def none_found(target: Target, attempts: list[Attempt], *, free: bool, prove: bo
     """The error for a search without a solution: proved impossible where that can be, else what was tried."""
     if not attempts:
         return NoDesignError(f"no family has a network with {_what(target)}: none has functions of the parity needed")
+    tried_depths = sorted({a.problem.depth for a in attempts})
+    if target.match == "ck" and not prove:
+        reasons = impossible_depths(target, free=free)
+        if set(tried_depths) <= set(reasons):
+            return impossible_design(target, {depth: reasons[depth] for depth in tried_depths}, free=free)
     proved, missed = [], []
     for (name, depth), group in itertools.groupby(attempts, key=lambda a: (a.family.name, a.problem.depth)):
         tried = list(group)
@@ -71,7 +76,7 @@ def none_found(target: Target, attempts: list[Attempt], *, free: bool, prove: bo
 def _few(problem: DesignProblem) -> str:
     if problem.unknowns >= problem.equations:
         return ""
-    return f", with {problem.unknowns} parameters for {problem.equations} equations,"
+    return f" ({problem.unknowns} parameters for {problem.equations} equations)"
 
 
 def _tried(attempts: list[Attempt]) -> str:
@@ -99,7 +104,7 @@ def _what(target: Target) -> str:
 
 def _remedy(target: Target, free: bool) -> str:
     if target.match == "ntk" and not free:
-        return '; set rates="free": with a learning rate for each layer, one or two are enough'
+        return '; set rates="free": with learning rates of their own one or two layers are enough'
     if target.match == "both":
-        return '; match="ck" or match="ntk" alone has networks'
+        return '; set rates="free"' if target.is_odd and not free else '; match="ck" or match="ntk" alone has networks'
     return "; take a family with more parameters, such as hermite-cubic, or another depth"

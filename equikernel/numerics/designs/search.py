@@ -10,21 +10,24 @@ import numpy.typing as npt
 
 from equikernel.numerics.designs.problem import DesignProblem
 
-__all__ = ["SOLVED", "Found", "Solutions", "jacobian", "levenberg", "ranked", "search"]
+__all__ = ["SOLVED", "Found", "Solutions", "descend", "jacobian", "levenberg", "ranked", "search"]
 
 FloatArray = npt.NDArray[np.float64]
 _Residuals = Callable[[FloatArray], FloatArray]
 
 _STARTS_EACH = 8  # for each unknown
 _MORE_STARTS, _MORE_DEAR_STARTS = 1000, 96  # where those find nothing: solutions may fill a small corner
-_STEPS, _CONSTRAINED_STEPS, _FINAL_STEPS = 40, 24, 6
+_STEPS, _DESCENT_STEPS, _BACK_STEPS = 40, 60, 3
 _CONVERGED = 1e-26
 SOLVED = 1e-9  # of the float64 equations: rounding, magnified by a nearly singular Jacobian
 _DIFFERENCE = 1e-7
-_WEIGHT = 1e4  # of the equations against the terms to be minimised
+_SINGULAR = 1e-10
+_WORTH = 1e-4  # of the squared distance: a step that gains less is the last
+_LARGE = 1e100
+_GIVEN_UP = 1e4  # damping beyond which no step is found
 _SAME = 1e-5
 _STEEPEST = 1e4  # slopes, in units of output and input: what is steeper runs off to a jump
-_ENOUGH = 8  # solutions carried on from the equations to the terms: they flow together
+_ENOUGH = 8  # solutions carried on along the continuum: they flow together
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,11 @@ def levenberg(
     r = residuals(x)
     damping = np.full(len(x), 1e-2)
     for _ in range(steps):
-        cost = np.einsum("bi,bi->b", r, r)
+        cost = _squares(r)
         if enough is not None and (cost <= _CONVERGED).sum() >= enough:
             break
         J = jacobian(residuals, x)
-        usable = np.isfinite(J).all(axis=(1, 2)) & np.isfinite(cost)
+        usable = np.isfinite(J).all(axis=(1, 2)) & (cost < _LARGE)
         J = np.where(usable[:, None, None], J, 0.0)
         normal = np.einsum("bij,bik->bjk", J, J)
         size = np.maximum(np.einsum("bjj->bj", normal), 1e-12)
@@ -87,13 +90,55 @@ def levenberg(
         step = -np.linalg.solve(normal, gradient[..., None])[..., 0]
         tried = x + step
         r_tried = residuals(tried)
-        new_cost = np.einsum("bi,bi->b", r_tried, r_tried)
-        better = np.isfinite(new_cost) & (new_cost < cost)
+        new_cost = _squares(r_tried)
+        better = new_cost < cost
         x[better], r[better] = tried[better], r_tried[better]
         damping = np.where(better, np.maximum(damping * 0.1, 1e-12), np.minimum(damping * 10.0, 1e8))
         if not (better & (np.abs(step).max(axis=1) > 1e-13)).any():
             break
     return x, r
+
+
+def descend(problem: DesignProblem, x: FloatArray) -> FloatArray:
+    """Along the solutions, from every row of x, to where the third-order terms are nearest to the target's.
+
+    Gauss-Newton steps in the tangent space, damped, each followed by Newton steps back onto the solutions; a step that
+    does not come back, or not nearer, is not taken.
+    """
+    x, freedom = x.copy(), problem.unknowns - problem.equations
+    count = problem.residuals(x[:1]).shape[1]
+    there = problem.residuals_and_differences(x)[:, count:]
+    cost, damping = _squares(there), np.full(len(x), 1e-3)
+    for _ in range(_DESCENT_STEPS):
+        J = jacobian(problem.residuals_and_differences, x)
+        J = np.where(np.isfinite(J).all(axis=(1, 2), keepdims=True), J, 0.0)
+        back = np.linalg.pinv(J[:, :count], rcond=_SINGULAR)
+        tangent = np.swapaxes(np.linalg.svd(J[:, :count])[2][:, -freedom:], 1, 2)
+        A = J[:, count:] @ tangent
+        normal = np.swapaxes(A, 1, 2) @ A
+        size = np.einsum("bjj->b", normal)[:, None, None]
+        normal += (damping[:, None, None] * size + 1e-14) * np.eye(freedom)
+        tried = x - (tangent @ np.linalg.solve(normal, np.swapaxes(A, 1, 2) @ there[..., None]))[..., 0]
+        for _ in range(_BACK_STEPS):
+            tried = tried - (back @ _finite(problem.residuals(tried))[..., None])[..., 0]
+        values = problem.residuals_and_differences(tried)
+        new_cost = _squares(values[:, count:])
+        better = (np.abs(_finite(values[:, :count])).max(axis=1) <= SOLVED) & (new_cost < cost)
+        gained = better & (new_cost < (1.0 - _WORTH) * cost)
+        x[better], there[better], cost[better] = tried[better], values[better, count:], new_cost[better]
+        damping = np.where(better, np.maximum(damping * 0.2, 1e-12), damping * 8.0)
+        if not (gained | (~better & (damping < _GIVEN_UP))).any():
+            break
+    return x
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    """What is no number, or too large to be squared, as a large number."""
+    return np.nan_to_num(np.clip(values, -_LARGE, _LARGE), nan=_LARGE)
+
+
+def _squares(values: FloatArray) -> FloatArray:
+    return np.asarray(np.sum(_finite(values) ** 2, axis=1))
 
 
 def search(problem: DesignProblem, seed: int = 0, *, thorough: bool = True) -> Solutions:
@@ -121,10 +166,7 @@ def search(problem: DesignProblem, seed: int = 0, *, thorough: bool = True) -> S
     else:
         return Solutions((), best, tried)
     if problem.unknowns > problem.equations:
-        moved, _ = levenberg(lambda u: problem.residuals_and_terms(u, _WEIGHT), solved, _CONSTRAINED_STEPS)
-        moved, r = levenberg(problem.residuals, moved, _FINAL_STEPS)
-        # where the way to the smallest terms ends in a singular solution, the one it began from is kept
-        solved = np.where((np.abs(r).max(axis=1) <= SOLVED)[:, None], moved, solved)
+        solved = descend(problem, solved)
     return Solutions(ranked(problem, solved), best, tried)
 
 
@@ -136,10 +178,10 @@ def ranked(problem: DesignProblem, solved: FloatArray) -> tuple[Found, ...]:
     limit = _STEEPEST * problem.target.diagonal**0.5 / problem.tau0
     kept: list[int] = []
     for k in np.lexsort((slopes, np.round(distances, 9))):
-        if not slopes[k] < limit:
+        if limit <= slopes[k] < np.inf:
             continue
         known = any(
-            np.abs(differences[k] - differences[j]).max() < _SAME and abs(slopes[k] / slopes[j] - 1.0) < _SAME
+            np.abs(differences[k] - differences[j]).max() < _SAME and np.isclose(slopes[k], slopes[j], rtol=_SAME)
             for j in kept
         )
         if not known:

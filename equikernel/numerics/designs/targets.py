@@ -163,6 +163,12 @@ class Target:
         """Whether a coefficient is zero but for rounding: d2 = 0 to 1e-13 leaves 1e-26 in alpha3."""
         return abs(self.floats[name]) <= _ZERO * self.scales[name]
 
+    @property
+    def is_odd(self) -> bool:
+        """Whether the second-order coefficients vanish, as they do where all activations are odd up to constants."""
+        names = ("alpha2", "alpha3", "beta2", "beta3")
+        return all(self.vanishes(name) for name in names if name in self.fields)
+
     @cached_property
     def third_order(self) -> ThirdOrder:
         """The terms beyond the coefficients, in float64."""

@@ -1,0 +1,220 @@
+"""Many DEQs of one width on the same data: drawn, solved by one matrix product for all of them, within a budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from equikernel.errors import MemoryLimitError
+from equikernel.numerics.moments import gaussian_moments, require_derivative
+from equikernel.numerics.solve import solve
+from equikernel.theory.models import DEQ
+from equikernel.validation.deq.fixed_point import FixedPointReport, solve_fixed_point
+from equikernel.validation.deq.maps import AdjointMap, StateMap
+from equikernel.validation.deq.options import SolverOptions
+from equikernel.validation.deq.weights import draw_hidden_weights, spectral_radius
+from equikernel.validation.explicit_networks import gram
+
+__all__ = ["Ensemble", "KernelDraw", "Networks", "centring", "divergence_remedy", "network_bytes"]
+
+Array = NDArray[np.float64]
+
+
+class Networks(NamedTuple):
+    """R networks on n samples.
+
+    Attributes:
+        weight: sigma_a A, (R, m, m).
+        shift: sigma_b X B^T, (R, n, m).
+        readout: a, (R, 1, m), or None where it was not asked for.
+    """
+
+    weight: Tensor
+    shift: Tensor
+    readout: Tensor | None
+
+
+class KernelDraw(NamedTuple):
+    """One network's kernel (n, n), the most iterations of its fixed points and their largest relative residual."""
+
+    kernel: Array
+    iterations: int
+    residual: float
+
+
+@lru_cache(maxsize=32)
+def centring(deq: DEQ, tau0: float) -> tuple[float, float]:
+    """E[phi(tau* xi)], and sigma_a^2 v at tau*; the same at every width. The second is infinite where phi jumps.
+
+    Raises:
+        NoFixedPointError, UnstableError: tau* does not exist.
+    """
+    moments = gaussian_moments(deq.activation, solve(deq, tau0, trained="a").tau)
+    v = math.inf if moments.v_or_none is None else float(moments.v_or_none.value)
+    return float(moments.mean.value), float(deq.sigma_a2) * v if deq.sigma_a2 else 0.0
+
+
+def divergence_remedy(contraction: float, family: str = "iid") -> str:
+    """What to say of a DEQ whose iteration does not converge, from sigma_a^2 v and the family of A."""
+    effective = contraction * spectral_radius(family) ** 2
+    if effective < 1.0:
+        advice = "the iteration contracts by about its square root a step: raise max_iter, tol or the width"
+    elif contraction >= 1.0:
+        advice = "1 or more is the chaotic phase, in which networks have no stable fixed point: reduce sigma_a2"
+    else:
+        advice = (
+            f"symmetric weights are stable only below about 1/4: reduce sigma_a2 or take other weights than {family}"
+        )
+    return f"sigma_a2*v = {contraction:.6g} ({advice})"
+
+
+def network_bytes(width: int, samples: int, features: int, itemsize: int, options: SolverOptions) -> int:
+    """Bytes that one more network takes in a batch.
+
+    Formula: itemsize (m^2 + m p + k n m), times 3/2 in mixed precision, with k = 8 for plain iteration (inputs, slopes,
+    state, adjoint, two iterates, the kept solution, temporaries) and 2 window + 6 more for the other methods.
+    """
+    tensors = 8 + (0 if options.method == "plain" else 2 * options.window + 6)
+    needed = itemsize * (width * width + width * features + tensors * samples * width)
+    return needed * 3 // 2 if options.mixed else needed
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """The DEQs of one width on the same samples.
+
+    Formula: z = (phi(sigma_a A z + sigma_b B x) - mean)/sqrt(m) (theory, section 1).
+
+    Attributes:
+        deq: the network of infinite width.
+        X: (n, p), samples in rows; its type and device are those of the work.
+        width: m.
+        mean: and ``contraction``, see ``centring``.
+        options: of the solver.
+        family: of A.
+    """
+
+    deq: DEQ
+    X: Tensor
+    width: int
+    mean: float
+    contraction: float
+    options: SolverOptions
+    family: str = "iid"
+
+    def batch_size(self, memory: float | None) -> int:
+        """How many networks to solve at once within ``memory`` bytes; 1 without a budget.
+
+        Formula: (memory - 16 m^2)/network_bytes, rounded down: drawing one matrix takes 16 m^2 bytes.
+
+        Raises:
+            MemoryLimitError: not even one network fits.
+        """
+        if memory is None:
+            return 1
+        (samples, features), drawing = self.X.shape, 16 * self.width**2
+        one = network_bytes(self.width, samples, features, self.X.element_size(), self.options)
+        size = int((memory - drawing) // one)
+        if size < 1:
+            raise MemoryLimitError(
+                f"one network of width {self.width} on {samples} samples takes {one + drawing} bytes, memory is "
+                f"{memory:.0f}: raise memory, take fewer samples or a smaller width"
+            )
+        return size
+
+    def draw(self, streams: Sequence[np.random.Generator], *, readout: bool = False) -> Networks:
+        """Networks from their streams, each of which yields A row by row, then B, then a."""
+        m, p = self.width, self.X.shape[1]
+        weight = self.X.new_empty(len(streams), m, m)
+        inputs = self.X.new_empty(len(streams), m, p)
+        last = self.X.new_empty(len(streams), 1, m) if readout else None
+        for k, stream in enumerate(streams):
+            weight[k] = torch.from_numpy(draw_hidden_weights(stream, m, self.family))
+            inputs[k] = torch.from_numpy(stream.standard_normal((m, p)))
+            if last is not None:
+                last[k, 0] = torch.from_numpy(stream.standard_normal(m))
+        shift = torch.matmul(self.X, inputs.mT).mul_(math.sqrt(self.deq.sigma_b2))
+        return Networks(weight.mul_(math.sqrt(self.deq.sigma_a2)), shift, last)
+
+    def states(self, networks: Networks, *, throw: bool = True) -> tuple[Tensor, FixedPointReport]:
+        """The states z, (R, n, m), from z = 0.
+
+        Raises:
+            ConvergenceError: names the residual and sigma_a^2 v.
+        """
+        phi = self.deq.activation.function("torch")
+        states = StateMap(networks.weight, networks.shift, phi, self.mean)
+        return solve_fixed_point(
+            states,
+            None,
+            self.options,
+            throw=throw,
+            subject=self._subject("state"),
+            remedy=divergence_remedy(self.contraction, self.family),
+        )
+
+    def adjoints(self, networks: Networks, z: Tensor, *, throw: bool = True) -> tuple[Tensor, FixedPointReport]:
+        """The gradients of a^T z in the pre-activations, (R, n, m); formula: see ``AdjointMap``.
+
+        Raises:
+            ConvergenceError: as ``states``.
+        """
+        if networks.readout is None:
+            raise ValueError("adjoints need networks drawn with their readout")
+        u = torch.matmul(z, networks.weight.mT).add_(networks.shift)
+        slopes = self.deq.activation.derivative("torch")(u).div_(math.sqrt(self.width))
+        gradient = networks.readout.expand_as(u).contiguous()
+        return solve_fixed_point(
+            AdjointMap(networks.weight.mT, gradient, slopes),
+            slopes * gradient,
+            self.options,
+            throw=throw,
+            subject=self._subject("adjoint"),
+            remedy=divergence_remedy(self.contraction, self.family),
+        )
+
+    def kernels(self, streams: Sequence[np.random.Generator], trained: str | None = None) -> list[KernelDraw]:
+        """The kernel of every network: G = z^T z, or with A (and B) trained the tangent kernel.
+
+        Formula: G_ij + (delta_i . delta_j)(sigma_a^2 G_ij [A trained] + sigma_b^2 x_i . x_j [B trained]), without a
+        Jacobian of the parameters (theory, section 4).
+
+        Args:
+            streams: of the networks.
+            trained: None or "a" for the CK, "aA" or "aAB".
+
+        Raises:
+            InputError: a derivative that is not square integrable, with A trained.
+            ConvergenceError: as ``states``.
+        """
+        tangent = trained in ("aA", "aAB")
+        if tangent:
+            require_derivative(self.deq.activation)
+        networks = self.draw(streams, readout=tangent)
+        z, report = self.states(networks)
+        reports, kernels = [report], [gram(one.T) for one in z]
+        if tangent:
+            delta, report = self.adjoints(networks, z)
+            reports.append(report)
+            inputs = float(self.deq.sigma_b2) * gram(self.X.T) if trained == "aAB" else np.zeros(())
+            a2 = float(self.deq.sigma_a2)
+            kernels = [G + gram(one.T) * (a2 * G + inputs) for G, one in zip(kernels, delta, strict=True)]
+        return [
+            KernelDraw(
+                kernel,
+                max(int(r.iterations[k].max(initial=0)) for r in reports),
+                max(float(r.residual[k].max(initial=0.0)) for r in reports),
+            )
+            for k, kernel in enumerate(kernels)
+        ]
+
+    def _subject(self, what: str) -> str:
+        return f"the {what} of a DEQ with {self.deq.activation.name} at width {self.width}"
