@@ -68,10 +68,9 @@ def families_to_try(target: Target, given: Family | None) -> list[list[Family]]:
     """Groups of families: of the first group with a solution the nearest is taken."""
     if given is not None:
         return [[given]]
-    if is_quadratic(target):
-        return [[FAMILIES["quadratic"]]]
     unsuitable = _NOT_ODD if target.is_odd else _ODD
-    return [[FAMILIES[name] for name in group if name not in unsuitable] for group in _GROUPS]
+    groups = [[FAMILIES[name] for name in group if name not in unsuitable] for group in _GROUPS]
+    return [[FAMILIES["quadratic"]], *groups] if is_quadratic(target) else groups
 
 
 def problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterator[DesignProblem]:
