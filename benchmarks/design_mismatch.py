@@ -32,7 +32,7 @@ import scipy.stats
 from design_common import deq_of, markdown
 from timing import arguments, write_record
 
-from equikernel.errors import NoDesignError, SolutionError
+from equikernel.errors import SolutionError
 from equikernel.numerics.designs.compare import compare_families, kernel_mismatch
 from equikernel.numerics.designs.equivalent import attempt_design, equivalent_network, network_of
 from equikernel.numerics.designs.on_data import fit_design
@@ -82,7 +82,7 @@ def image_rows(name: str, data: str, X: FloatArray) -> Iterator[_Row]:
     try:
         fitted = fit_design(deq, X, family, tau0=1)
         yield row(f"fitted ({family})", fitted.design, before=fitted.before, after=fitted.after, freedom=fitted.freedom)
-    except NoDesignError as error:
+    except SolutionError as error:
         print(f"{name}, {data}, fitted: {error}")
     free = equivalent_network(deq, 1, "ntk", rates="free")
     yield row(f"NTK ({free.family})", free)  # type: ignore[union-attr]
