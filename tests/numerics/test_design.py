@@ -432,3 +432,12 @@ def test_data_of_another_scale():
         kernel_mismatch(DEQ("tanh"), design, X)
     with pytest.raises(DataError, match="scale the data"):
         fit_design(DEQ("gelu"), X, tau0=1)
+
+
+def test_nothing_is_proved_of_what_was_not_searched():
+    # d1 = 0 by cancellation, not by parity: the network is itself in the family
+    c = 0.9
+    layer = f"{-c * math.erf(1 / math.sqrt(2))!r}*x + 0.7*abs(x) + {c!r}*hard_tanh(x, -1, 1)"
+    with pytest.raises(NoDesignError) as caught:
+        equivalent_network(ExplicitNetwork.of(layer), family="piecewise-linear", depth=1)
+    assert "proved" not in str(caught.value)

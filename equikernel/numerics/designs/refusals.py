@@ -12,7 +12,7 @@ from equikernel.numerics.designs.exclusion import prove_infeasible
 from equikernel.numerics.designs.problem import DesignProblem
 from equikernel.numerics.designs.search import Solutions
 from equikernel.numerics.designs.targets import Target
-from equikernel.theory.families import Family
+from equikernel.theory.families import FAMILIES, Family
 from equikernel.theory.models import DEQ
 
 __all__ = ["Attempt", "impossible_depths", "impossible_design", "none_found"]
@@ -86,6 +86,8 @@ def _tried(attempts: list[Attempt]) -> str:
 
 def _proof(target: Target, attempts: list[Attempt]) -> str:
     """The statements that exclude every variant of a family, or nothing."""
+    if any(_loses_networks(attempt) for attempt in attempts):
+        return ""
     try:
         balls = target.enclosures(_PROOF_DIGITS)
     except (UncertifiedError, InputError):
@@ -96,6 +98,14 @@ def _proof(target: Target, attempts: list[Attempt]) -> str:
     if free and any(p is not None and p.method != "parity" for p in proofs):
         return ""
     return "; ".join(dict.fromkeys(p.statement for p in proofs if p is not None)) if all(proofs) else ""
+
+
+def _loses_networks(attempt: Attempt) -> bool:
+    """Whether leaving out functions by parity may leave out solutions: several may cancel in d1 or d2."""
+    whole = attempt.family.at_depth(attempt.problem.depth)
+    pairs = zip(whole, attempt.problem.layers, strict=True)
+    dropped = max(len(a.parameters) - len(b.parameters) for a, b in pairs)
+    return dropped > (1 if attempt.family.name in FAMILIES else 0)
 
 
 def _what(target: Target) -> str:
