@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy.optimize
 from numpy.typing import ArrayLike
 
-from equikernel.errors import NoDesignError
+from equikernel.errors import AccuracyError, NoDesignError
 from equikernel.numerics.data import data_matrix, mean_scale
 from equikernel.numerics.designs.compare import require_scale
 from equikernel.numerics.designs.design import Design
@@ -132,7 +132,10 @@ class _Fit:
             point, r = levenberg(self.problem.residuals, (start + tangent @ shift)[None], 12)
             if not np.abs(r).max() <= SOLVED:
                 return reached[0][0] + 1.0  # off the continuum
-            reached.append((self(point[0]), point[0]))
+            try:
+                reached.append((self(point[0]), point[0]))
+            except AccuracyError:  # as steep as a jump: no network to be had there
+                return reached[0][0] + 1.0
             return reached[-1][0]
 
         size = tangent.shape[1]
