@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from equikernel.errors import DataError
-from equikernel.numerics.data import data_matrix
+from equikernel.numerics.data import data_matrix, row_norms
 
 __all__ = [
     "ClassStatistics",
@@ -225,7 +225,7 @@ def _label_array(labels: ArrayLike, n: int) -> NDArray[np.int64]:
 
 def _squared_distances(rows: Array, centre: Array) -> Array:
     difference = rows - centre
-    return np.asarray(np.einsum("ij,ij->i", difference, difference))
+    return row_norms(difference)
 
 
 def _diagonal(covariance: Array) -> Array:

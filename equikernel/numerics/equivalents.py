@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from equikernel.errors import DataError, InputError
 from equikernel.numerics.class_statistics import ClassStatistics, class_statistics
-from equikernel.numerics.data import data_matrix, mean_scale
+from equikernel.numerics.data import data_matrix, mean_scale, row_norms
 from equikernel.numerics.solve import solve
 from equikernel.theory.models import DEQ
 
@@ -112,7 +112,7 @@ def equivalent_kernel(
     matrix = data_matrix(X)
     if not (math.isfinite(tau0) and tau0 > 0):
         raise InputError(f"tau0 must be a positive number (a standard deviation), got {tau0}")
-    squared_norms = np.einsum("ij,ij->i", matrix, matrix)
+    squared_norms = row_norms(matrix)
     mean_norm = float(squared_norms.mean())
     if not tau0**2 / 2 <= mean_norm <= 2 * tau0**2:
         raise DataError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -68,6 +68,10 @@ class LayerFamily:
         terms = [t for t in _terms(self.text) if not any(re.match(rf"[+-]? ?{name}\*", t) for name in names)]
         text = " ".join(terms).removeprefix("+ ")
         return LayerFamily(text, tuple(p for p in self.parameters if str(p) not in names))
+
+    def written(self, values: Iterable[str], tau: str) -> str:
+        """``at`` with the values in the order of the parameters; tau may be the text of a float."""
+        return self.at(dict(zip(map(str, self.parameters), values, strict=True)), tau.removesuffix(".0"))
 
     def at(self, values: Mapping[str, str], tau: str) -> str:
         """The formula with decimal numbers in the place of parameters and tau; the grammar reads it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any
 
 import sympy as sp
 
-from equikernel.arithmetics import RECORDS
+from equikernel.arithmetics import RECORDS, TORCH_MODULE
 from equikernel.errors import InputError
 from equikernel.theory.activation import Activation, activation
 
@@ -163,6 +164,15 @@ class ExplicitNetwork:
     def learning_rates(self) -> tuple[float, ...]:
         """eta_1 .. eta_L and 1 for the readout."""
         return (*(float(rate) for rate in self.rates or (1.0,) * self.depth), 1.0)
+
+    def to_torch(self, width: int | Sequence[int], in_features: int, **options: Any) -> Any:
+        """The network as a ``torch.nn.Module``; see ``equikernel.validation.modules.explicit_module`` for the options.
+
+        Raises:
+            InputError: torch is not installed; bad sizes or options.
+        """
+        module, factory = TORCH_MODULE
+        return getattr(import_module(module), factory)(self, width, in_features, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types: tau0, the layers, and the learning rates if they are not all 1."""

@@ -9,7 +9,7 @@ from equikernel.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["torch_device", "torch_dtype"]
+__all__ = ["require_input", "torch_device", "torch_dtype"]
 
 
 def torch_dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -45,3 +45,26 @@ def torch_device(device: str | torch.device) -> torch.device:
     if found.type == "cuda" and (found.index or 0) >= count:
         raise InputError(f'device "{device}" was asked for, but torch sees {count} CUDA devices: use "cpu"')
     return found
+
+
+def require_input(x: torch.Tensor, in_features: int, weights: torch.Tensor) -> None:
+    """Refuse samples that a module cannot take.
+
+    Args:
+        x: (..., p), samples in rows.
+        in_features: p.
+        weights: what x must share its type and device with.
+
+    Raises:
+        InputError: another last dimension, type or device.
+    """
+    if x.ndim == 0 or x.shape[-1] != in_features:
+        raise InputError(
+            f"x must have {in_features} features in its last dimension (in_features of the module); got the shape "
+            f"{tuple(x.shape)}"
+        )
+    if x.dtype != weights.dtype or x.device != weights.device:
+        raise InputError(
+            f"x must be {weights.dtype} on {weights.device}, as the weights are; got {x.dtype} on {x.device}: "
+            "convert it with x.to(...)"
+        )

@@ -18,7 +18,7 @@ from torch import Tensor
 from equikernel.errors import InputError
 from equikernel.numerics.memory import require_memory
 from equikernel.theory.models import ExplicitNetwork, exact_number
-from equikernel.validation.devices import torch_device, torch_dtype
+from equikernel.validation.devices import require_input, torch_device, torch_dtype
 from equikernel.validation.empirical import require_count
 from equikernel.validation.explicit_networks import layer_means
 
@@ -153,25 +153,12 @@ class ExplicitModule(torch.nn.Module):
 
     def _last_layer(self, x: Tensor) -> Tensor:
         if not is_tracing():  # in a trace the comparisons themselves would be recorded
-            self._check(x)
+            require_input(x, self.in_features, self.weights[0])
         for k, (weight, sigma) in enumerate(zip(self.weights, self._functions, strict=True)):
             x = sigma(torch.nn.functional.linear(x, weight)) - self.means[k]
             if self.parameterization == "ntk":
                 x = x / math.sqrt(self.widths[k])
         return x
-
-    def _check(self, x: Tensor) -> None:
-        weight = self.weights[0]
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise InputError(
-                f"x must have {self.in_features} features in its last dimension (in_features of the module); got the "
-                f"shape {tuple(x.shape)}"
-            )
-        if x.dtype != weight.dtype or x.device != weight.device:
-            raise InputError(
-                f"x must be {weight.dtype} on {weight.device}, as the weights are; got {x.dtype} on {x.device}: "
-                "convert it with x.to(...)"
-            )
 
     # -- activations: made of the network, not part of the state -------------------------------------------------------
 

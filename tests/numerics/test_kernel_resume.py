@@ -239,7 +239,8 @@ def test_a_disk_that_fills_up_meanwhile(monkeypatch, tmp_path):
         write(file, rows, columns, block, mirrored=mirrored)
 
     monkeypatch.setattr(NpyFile, "write", full)
-    with pytest.raises(InputError, match=r"block \(0, 2\) could not be written to .*ck\.npy \(No space left"):
+    # two blocks are at work at a time: either may come first
+    with pytest.raises(InputError, match=r"block \(0, [23]\) could not be written to .*ck\.npy \(No space left"):
         stream_kernels(X, GELU, tmp_path, block=BLOCK)
     monkeypatch.undo()
     assert stream_kernels(X, GELU, tmp_path, block=BLOCK).resumed == 2

@@ -16,13 +16,7 @@ from equikernel.validation.deq.options import METHODS, SolverOptions
 from equikernel.validation.empirical import network_draws
 from equikernel.validation.ladder import width_ladder
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", name="X")

@@ -21,12 +21,7 @@ A2, B2 = 0.3, 0.7
 NATIVE = {"tanh": torch.tanh, "relu": torch.relu, "gelu": torch.nn.functional.gelu, "elu": torch.nn.functional.elu}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", name="x")

@@ -27,12 +27,7 @@ FUNCTIONS = {
 MEAN = 0.1
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def problem(draws=None, strength=0.5, width=M, samples=N, seed=3):

@@ -27,16 +27,8 @@ from equikernel.validation.modules import ExplicitModule, explicit_module
 DOUBLE = torch.float64
 EPS = 2.0**-52
 # torch advises against its own torch.jit.trace, and uses what it advises against in torch.func and gradcheck
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")]
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(*specs, tau0=1.0, rates=()):

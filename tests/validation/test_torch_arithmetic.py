@@ -40,12 +40,7 @@ EPS = 2.0**-52
 torch_func = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def grid(act: Activation) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from equikernel.errors import DataError, EquikernelError, InputError
-from equikernel.numerics.data import data_matrix, mean_scale
+from equikernel.numerics.data import data_matrix, mean_scale, row_norms
 from equikernel.numerics.designs.design import Design
 from equikernel.numerics.designs.equivalent import family_design
 from equikernel.numerics.designs.sphere import SphereDesign
@@ -82,7 +82,7 @@ def require_scale(X: FloatArray, tau0: float, *, on_sphere: bool = False) -> Non
     Raises:
         DataError: the mean of ||x||^2 is more than 5 % from tau0^2, or norms vary where they must not.
     """
-    norms = np.einsum("ij,ij->i", X, X)
+    norms = row_norms(X)
     mean = float(norms.mean())
     if abs(mean / tau0**2 - 1.0) > _SCALE:
         raise DataError(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from equikernel.arithmetics import TORCH_MODULE
 from equikernel.errors import InputError
 from equikernel.numerics.designs.refine import DesignCertificate
 from equikernel.numerics.designs.targets import MATCHES
@@ -198,14 +196,9 @@ class Design:
             ]
         )
 
-    def to_torch(self, width: int, in_features: int, **options: Any) -> Any:
-        """The network as a ``torch.nn.Module``; see ``equikernel.validation.modules.explicit_module`` for the options.
-
-        Raises:
-            InputError: torch is not installed; bad sizes or options.
-        """
-        module, factory = TORCH_MODULE
-        return getattr(importlib.import_module(module), factory)(self.network, width, in_features, **options)
+    def to_torch(self, width: int | Sequence[int], in_features: int, **options: Any) -> Any:
+        """``network.to_torch``."""
+        return self.network.to_torch(width, in_features, **options)
 
 
 def _number(value: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -17,7 +18,7 @@ from equikernel.numerics.designs.choice import depths_to_try, families_to_try, p
 from equikernel.numerics.designs.design import Alternative, Design
 from equikernel.numerics.designs.functionals import jumps
 from equikernel.numerics.designs.problem import DesignProblem
-from equikernel.numerics.designs.refine import Refined, refine
+from equikernel.numerics.designs.refine import refine
 from equikernel.numerics.designs.refusals import Attempt, none_found
 from equikernel.numerics.designs.search import Found, search
 from equikernel.numerics.designs.sphere import SphereDesign, sphere_design
@@ -234,13 +235,10 @@ def _nearest(attempt: Attempt) -> Found:
 def network_of(problem: DesignProblem, unknowns: FloatArray) -> ExplicitNetwork:
     """A solution of the search as a network, to float64 accuracy."""
     layers, rates = problem.parameters(unknowns[None])
-    scales = problem.scales(unknowns)
-    made = []
-    for layer, values, scale in zip(problem.layers, layers, scales, strict=True):
-        known = {str(p): repr(float(v)) for p, v in zip(layer.parameters, values[0], strict=True)}
-        made.append(Layer(activation(layer.at(known, repr(float(scale)).removesuffix(".0")))))
+    decimals = [repr(float(value)) for values in layers for value in values[0]]
+    texts = _formulas(problem, decimals, [repr(float(tau)) for tau in problem.scales(unknowns)])
     free = tuple(float(rate) for rate in rates[0, :-1]) if problem.free_rates else ()
-    return ExplicitNetwork(tuple(made), problem.tau0, free)
+    return ExplicitNetwork(tuple(Layer(activation(text)) for text in texts), problem.tau0, free)
 
 
 def finished_design(
@@ -264,7 +262,9 @@ def finished_design(
         else:
             balls = {name: mpf_ball(value) for name, value in target.values(digits + 10).items()}
         refined = refine(problem, best.unknowns, balls, digits, certified=certified)
-        achieved = {name: ball + refined.residuals[name] * arb(problem.units[name]) for name, ball in balls.items()}
+        achieved = {
+            name: ball + refined.residuals[name] * arb(problem.target.units[name]) for name, ball in balls.items()
+        }
     if refined.residual > (TOLERANCE if digits <= FLOAT64_DIGITS else 10.0**-digits):
         raise AccuracyError(
             f"the {attempt.family.name} design for {target.name} was found, but its equations could be solved to "
@@ -276,7 +276,7 @@ def finished_design(
         match=target.match,
         family=attempt.family.name,
         tau0=float(target.tau0),
-        expressions=_expressions(problem, refined),
+        expressions=_formulas(problem, refined.decimals, refined.scales),
         params=params,
         rates=rates,
         target=_shown(balls, digits),
@@ -299,12 +299,11 @@ def _shown(balls: Mapping[str, arb], digits: int) -> dict[str, Any]:
     return {name: ball.mid().str(digits, radius=False) for name, ball in balls.items()}
 
 
-def _expressions(problem: DesignProblem, refined: Refined) -> tuple[str, ...]:
-    values, texts = iter(refined.decimals), []
-    for layer, scale in zip(problem.layers, refined.scales, strict=True):
-        known = {str(p): next(values) for p in layer.parameters}
-        texts.append(layer.at(known, scale.removesuffix(".0")))
-    return tuple(texts)
+def _formulas(problem: DesignProblem, decimals: Sequence[str], scales: Sequence[str]) -> tuple[str, ...]:
+    """The layers' formulas with the parameters, layer by layer, and the scales of the layers' inputs put in."""
+    values = iter(decimals)
+    pairs = zip(problem.layers, scales, strict=True)
+    return tuple(layer.written(itertools.islice(values, len(layer.parameters)), tau) for layer, tau in pairs)
 
 
 def _named(

@@ -134,8 +134,7 @@ class _QuadratureLayer:
         digits = max(int(ctx.prec * 0.30103) - 10, 16)
         numbers = [decimal_of_ball(x.value, digits + 8) for x in (*parameters, tau)]
         *values, scale = numbers
-        text = self.layer.at({str(p): v for p, v in zip(self.layer.parameters, values, strict=True)}, scale)
-        found = gaussian_moments(activation(text), scale, digits)
+        found = gaussian_moments(activation(self.layer.written(values, scale)), scale, digits)
         balls = []
         for m in (found.V, found.d1, found.d2, found.h, found.v if self.ntk else None):
             ball = arb(0) if m is None else _ball(m.value) + arb(0, _ball(m.error))
@@ -217,7 +216,7 @@ class ExactProblem:
                         tau = Tangent(root, V.slope / (2 * root))
                     scales.append(tau)
             equations = [
-                (_tangent(getattr(state, field)) - self.targets[name]) / arb(problem.units[name])
+                (_tangent(getattr(state, field)) - self.targets[name]) / arb(problem.target.units[name])
                 for name, (field, _) in problem.target.fields.items()
             ]
             return [*equations, *gauges], scales

@@ -117,6 +117,12 @@ def _hermite(xi: FloatArray) -> FloatArray:
     return np.array([np.ones_like(xi), xi, square - 1, (square - 3) * xi, (square - 6) * square + 3])
 
 
+def _energies(square: Callable[[int], Any], slope: Callable[[int], Any], tau: Any) -> list[Any]:
+    """V, h, h_q, v, v_q from k -> E[He_k(xi) phi_c^2] and k -> E[He_k(xi) phi'^2] (Stein's identity)."""
+    q = tau * tau
+    return [square(0), square(2) / (2 * q), square(4) / (4 * q * q), slope(0), slope(2) / (2 * q)]
+
+
 def layer_moments(activation: Activation, tau: float) -> LayerMoments:
     """Moments to third order of one activation, to about 1e-13 of their natural size; v is inf where phi jumps."""
     nodes = _Nodes.of(activation, tau)
@@ -156,17 +162,8 @@ class LinearLayer:
         def form(f: FloatArray, k: int) -> FloatArray:
             return np.asarray((f * (weight * hermite[k])) @ f.T)
 
-        q = tau * tau
-        quadratic = np.array(
-            [
-                form(centred, 0),
-                form(centred, 2) / (2 * q),
-                form(centred, 4) / (4 * q * q),
-                form(slopes, 0),
-                form(slopes, 2) / (2 * q),
-            ]
-        )
-        return cls(linear, quadratic)
+        quadratic = _energies(lambda k: form(centred, k), lambda k: form(slopes, k), tau)
+        return cls(linear, np.array(quadratic))
 
     def moments(self, parameters: FloatArray, tau: FloatArray) -> LayerMoments:
         d1, d2, d3, d4 = np.moveaxis(parameters @ self.linear.T, 1, 0)
@@ -248,19 +245,9 @@ class GridLayer:
             slope = np.broadcast_to(walk(layer_derivative(self.layer)), x.shape)
             f = f - (f @ weight)[:, None]
             hermite = _hermite(_GRID) * weight
-            d = [f @ hermite[k] / tau**k for k in range(1, 5)]
-            q = tau * tau
-            return LayerMoments(
-                V=f**2 @ weight,
-                d1=d[0],
-                d2=d[1],
-                h=f**2 @ hermite[2] / (2 * q),
-                v=slope**2 @ weight,
-                d3=d[2],
-                d4=d[3],
-                h_q=f**2 @ hermite[4] / (4 * q * q),
-                v_q=slope**2 @ hermite[2] / (2 * q),
-            )
+            d1, d2, d3, d4 = (f @ hermite[k] / tau**k for k in range(1, 5))
+            V, h, h_q, v, v_q = _energies(lambda k: f**2 @ hermite[k], lambda k: slope**2 @ hermite[k], tau)
+            return LayerMoments(V, d1, d2, h, v, d3, d4, h_q, v_q)
 
 
 @lru_cache(maxsize=64)
@@ -272,8 +259,8 @@ def layer_derivative(layer: LayerFamily) -> sp.Expr:
 @lru_cache(maxsize=64)
 def jumps(layer: LayerFamily) -> bool:
     """Whether the family's activations jump, by one of them."""
-    values = {str(p): f"{k}.25" for k, p in enumerate(layer.parameters, start=1)}
-    return not Activation(parse(layer.at(values, "1"))).has_square_integrable_derivative
+    values = [f"{k}.25" for k in range(1, len(layer.parameters) + 1)]
+    return not Activation(parse(layer.written(values, "1"))).has_square_integrable_derivative
 
 
 def layer_slopes(layer: LayerFamily, parameters: FloatArray, tau: float) -> FloatArray:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from equikernel.errors import EquikernelError, InputError, NoDesignError
 from equikernel.numerics.designs.functionals import LayerModel, layer_model
+from equikernel.numerics.designs.problem import exponentiated
 from equikernel.numerics.designs.search import levenberg
 from equikernel.numerics.designs.targets import Target
 from equikernel.numerics.solve import solve
@@ -128,8 +129,7 @@ class _Inverse:
         return np.array([bool(p.is_positive) for p in self.layer.parameters])
 
     def parameters(self, unknowns: FloatArray) -> FloatArray:
-        part = unknowns[:, :-1]
-        return np.where(self.positive, np.exp(np.where(self.positive, part, 0.0)), part)
+        return exponentiated(unknowns[:, :-1], self.positive)
 
     def starts(self, count: int, seed: int) -> FloatArray:
         rng = np.random.default_rng(seed)
@@ -153,8 +153,7 @@ class _Inverse:
         return {name: np.where(stable, value, np.nan) for name, value in found.items()}, sigma_a2, sigma_b2
 
     def relative(self, name: str, value: Any) -> Any:
-        target, size = self.target.floats[name], self.target.scales[name]
-        return (value - target) / (size if self.target.vanishes(name) else abs(target))
+        return (value - self.target.floats[name]) / self.target.units[name]
 
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         found, _, _ = self.coefficients(unknowns)
@@ -164,8 +163,7 @@ class _Inverse:
         """The DEQ of one vector of unknowns, if it solves and is stable."""
         _, sigma_a2, sigma_b2 = self.coefficients(unknowns[None])
         values = self.parameters(unknowns[None])[0]
-        known = {str(p): repr(float(v)) for p, v in zip(self.layer.parameters, values, strict=True)}
-        text = self.layer.at(known, repr(self.tau0).removesuffix(".0"))
+        text = self.layer.written([repr(float(v)) for v in values], repr(self.tau0))
         try:
             feedback = float(sigma_a2[0]) if sigma_b2[0] < 1.0 - _NO_FEEDBACK else 0.0
             deq = DEQ(text, repr(feedback), repr(float(sigma_b2[0])))

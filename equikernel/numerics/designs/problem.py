@@ -29,10 +29,15 @@ from equikernel.theory.equations import ExplicitState, explicit_input, explicit_
 from equikernel.theory.families import LayerFamily
 from equikernel.theory.next_order import ThirdOrder, explicit_third_order, input_third_order
 
-__all__ = ["DesignProblem"]
+__all__ = ["DesignProblem", "exponentiated"]
 
 FloatArray = npt.NDArray[np.float64]
 _LOGARITHMS = (-200.0, 50.0)  # of positive unknowns: beyond, they are 0 or no numbers to compute with
+
+
+def exponentiated(unknowns: FloatArray, positive: npt.NDArray[np.bool_]) -> FloatArray:
+    """The numbers themselves (B, n), of which the unknowns flagged in ``positive`` (n,) are the logarithms."""
+    return np.where(positive, np.exp(np.clip(np.where(positive, unknowns, 0.0), *_LOGARITHMS)), unknowns)
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class DesignProblem:
 
     def parameters(self, unknowns: FloatArray) -> tuple[tuple[FloatArray, ...], FloatArray]:
         """The parameters of every layer, (B, k_l) each, and the learning rates (B, L + 1)."""
-        plain = np.where(self.positive, np.exp(np.clip(np.where(self.positive, unknowns, 0.0), *_LOGARITHMS)), unknowns)
+        plain = exponentiated(unknowns, self.positive)
         cuts = np.cumsum(self.sizes)
         *layers, rates = np.split(plain, cuts, axis=1)
         ones = np.ones((len(plain), 1))
@@ -127,19 +132,13 @@ class DesignProblem:
                         tau = np.sqrt(np.asarray(m.V))
         return state, terms, variances
 
-    @cached_property
-    def units(self) -> dict[str, float]:
-        """What the equations are relative to: the target, or its natural size where it is nothing beside that."""
-        target, scales = self.target.floats, self.target.scales
-        return {name: scales[name] if self.target.vanishes(name) else abs(value) for name, value in target.items()}
-
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         """The equations, (B, equations): relative differences, NaN where there is no value."""
         state, _, variances = self.states(unknowns)
         return self._residuals(state, variances, len(unknowns))
 
     def _residuals(self, state: ExplicitState, variances: list[Any], count: int) -> FloatArray:
-        target, units = self.target.floats, self.units
+        target, units = self.target.floats, self.target.units
         with np.errstate(all="ignore"):
             columns = [
                 (getattr(state, field) - target[name]) / units[name] for name, (field, _) in self.target.fields.items()

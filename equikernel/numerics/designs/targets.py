@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -15,14 +15,14 @@ from equikernel.numerics.balls.context import bits_of_digits, exact, precision
 from equikernel.numerics.balls.moments import ball_moments
 from equikernel.numerics.certificates.certificate import certify
 from equikernel.numerics.designs.functionals import layer_moments
-from equikernel.numerics.explicit import explicit_coefficients
-from equikernel.numerics.moments import require_derivative
+from equikernel.numerics.explicit import explicit_coefficients, explicit_state
 from equikernel.numerics.solve import solve
+from equikernel.theory.activation import Activation
 from equikernel.theory.equations import ExplicitState, ImplicitCK, ImplicitNTK, explicit_input, explicit_layer
 from equikernel.theory.models import DEQ, ExplicitNetwork, exact_number
 from equikernel.theory.next_order import ThirdOrder, explicit_third_order, implicit_third_order, input_third_order
 
-__all__ = ["CK", "MATCHES", "NTK", "Target", "network_states"]
+__all__ = ["CK", "MATCHES", "NTK", "Target"]
 
 # name of the coefficient -> its field in ``ExplicitCoefficients``, and the power of tau0 that makes it a variance
 CK = {"alpha1": ("alpha1", 2), "alpha2": ("alpha2", 4), "alpha3": ("alpha3", 4), "gamma2": ("tau2", 0)}
@@ -32,29 +32,24 @@ _ZERO = 1e-24  # of its natural size
 _OF_THE_NORM = ("alpha2", "beta2")
 
 
-def network_states(network: ExplicitNetwork, *, ntk: bool) -> tuple[ExplicitState, ThirdOrder]:
-    """Coefficients and third-order terms of an explicit network, in float64."""
+def _network_third_order(network: ExplicitNetwork, *, ntk: bool) -> ThirdOrder:
+    """The third-order terms of an explicit network, in float64."""
     first, *rates = network.learning_rates
     state, terms = explicit_input(network.tau0**2, first), input_third_order(first)
     for layer, rate in zip(network.layers, rates, strict=True):
-        if ntk:
-            require_derivative(layer.activation)
         m = layer_moments(layer.activation, float(state.tau2) ** 0.5)
-        if not ntk:
-            m = replace(m, v=0.0, v_q=0.0)
-        terms = explicit_third_order(state, terms, m, rate)
-        state = explicit_layer(state, m.V, m.d1, m.d2, m.h, m.v, rate)
-    return state, terms
+        terms = explicit_third_order(state, terms, m, rate, ntk=ntk)
+        state = explicit_layer(state, m.V, m.d1, m.d2, m.h, m.v if ntk else 0.0, rate)
+    return terms
 
 
 def _network_enclosures(network: ExplicitNetwork, bits: int, *, ntk: bool) -> ExplicitState:
+    def moments(activation: Activation, tau: arb) -> tuple[Any, ...]:
+        m = ball_moments(activation, tau, bits)
+        return m.V, m.d1, m.d2, m.h, m.v_or_none if ntk else 0
+
     with precision(bits + 40):
-        first, *rates = (exact(exact_number(rate, "a rate")) for rate in (*(network.rates or (1,) * network.depth), 1))
-        state = explicit_input(exact(exact_number(network.tau0, "tau0")) ** 2, first)
-        for layer, rate in zip(network.layers, rates, strict=True):
-            m = ball_moments(layer.activation, state.tau2.sqrt(), bits)
-            state = explicit_layer(state, m.V, m.d1, m.d2, m.h, m.v_or_none if ntk else 0, rate)
-    return state
+        return explicit_state(network, exact, moments, ntk=ntk)
 
 
 @dataclass(frozen=True)
@@ -159,6 +154,11 @@ class Target:
             name: diagonals["ck" if name in CK else "ntk"] / tau0**power for name, (_, power) in self.fields.items()
         }
 
+    @cached_property
+    def units(self) -> dict[str, float]:
+        """What differences are relative to: the coefficient, or its natural size where it vanishes."""
+        return {name: self.scales[name] if self.vanishes(name) else abs(v) for name, v in self.floats.items()}
+
     def vanishes(self, name: str) -> bool:
         """Whether a coefficient is zero but for rounding: d2 = 0 to 1e-13 leaves 1e-26 in alpha3."""
         return abs(self.floats[name]) <= _ZERO * self.scales[name]
@@ -173,7 +173,7 @@ class Target:
     def third_order(self) -> ThirdOrder:
         """The terms beyond the coefficients, in float64."""
         if isinstance(self.source, ExplicitNetwork):
-            return network_states(self.source, ntk=self.ntk)[1]
+            return _network_third_order(self.source, ntk=self.ntk)
         deq = self.source
         solution = solve(deq, self.tau0, trained="aA" if self.ntk else "a")
         moments = layer_moments(deq.activation, float(solution.tau))

@@ -17,6 +17,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from equikernel.numerics.data import row_norms
 from equikernel.numerics.dual import rotated_duals
 from equikernel.numerics.kernels.samples import SLOPE_TAIL, TAIL, Scales, largest_correlation, scaled_rows, share_left
 from equikernel.numerics.kernels.table import TIERS, HermiteTable
@@ -272,6 +273,4 @@ def opposite_distance(scales: tuple[Scales, Scales], pairs: Pairs, distance: Flo
 
 def squared_distance(x: FloatArray, y: FloatArray, sign: FloatArray) -> FloatArray:
     """||x_i - s_i y_i||^2 of rows, from the differences themselves."""
-    gap = x - sign[:, None] * y
-    found: FloatArray = np.einsum("ij,ij->i", gap, gap)
-    return found
+    return row_norms(x - sign[:, None] * y)

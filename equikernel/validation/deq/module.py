@@ -22,7 +22,7 @@ from equikernel.validation.deq.fixed_point import FixedPointReport
 from equikernel.validation.deq.implicit import ImplicitSystem, implicit_state
 from equikernel.validation.deq.options import SolverOptions, require_choice, require_count
 from equikernel.validation.deq.weights import FAMILIES, draw_hidden_weights
-from equikernel.validation.devices import torch_device, torch_dtype
+from equikernel.validation.devices import require_input, torch_device, torch_dtype
 
 __all__ = ["DEQModule", "deq_module"]
 
@@ -164,16 +164,7 @@ class DEQModule(torch.nn.Module):
     def _check(self, x: Tensor) -> None:
         if is_tracing() or torch.compiler.is_compiling():
             raise InputError("a DEQ module cannot be traced: how often it iterates depends on the data")
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise InputError(
-                f"x must have {self.in_features} features in its last dimension (in_features of the module); got the "
-                f"shape {tuple(x.shape)}"
-            )
-        if x.dtype != self.A.dtype or x.device != self.A.device:
-            raise InputError(
-                f"x must be {self.A.dtype} on {self.A.device}, as the weights are; got {x.dtype} on {x.device}: "
-                "convert it with x.to(...)"
-            )
+        require_input(x, self.in_features, self.A)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}  # functions of torch and reports are no part of a copy

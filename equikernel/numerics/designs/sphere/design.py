@@ -8,7 +8,6 @@ signs. ``sphere_terms`` says how many terms it takes, ``signs`` which signs.
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from equikernel.arithmetics import TORCH_MODULE
 from equikernel.errors import InputError, NoDesignError
 from equikernel.numerics.balls.context import precision
 from equikernel.numerics.designs.sphere.signs import CRITERION, chosen_signs, require_signs, steepness
@@ -105,9 +103,8 @@ class SphereDesign:
         return "\n".join([r"\begin{align*}", rf"\sigma(x) &= {body}{dots}", r"\end{align*}"])
 
     def to_torch(self, width: int, in_features: int, **options: Any) -> Any:
-        """The network as a ``torch.nn.Module``; see ``equikernel.validation.modules.explicit_module``."""
-        module, factory = TORCH_MODULE
-        return getattr(importlib.import_module(module), factory)(self.network, width, in_features, **options)
+        """``network.to_torch``."""
+        return self.network.to_torch(width, in_features, **options)
 
 
 def sphere_design(
