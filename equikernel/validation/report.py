@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from equikernel.errors import InputError
 from equikernel.numerics.files import require_folder, write_text
@@ -35,17 +32,13 @@ from equikernel.validation.figures import (
     draw_spectra,
     draw_widths,
 )
+from equikernel.validation.folder import run_manifest, write_json, write_tables
 from equikernel.validation.progress import progress_bar
-from equikernel.validation.store import Store, package_versions, source_digest
+from equikernel.validation.store import Store, package_versions
 from equikernel.validation.study_tables import real_rows, report_tables
-from equikernel.validation.tables import LATEX_PREAMBLE, Table
-
-if TYPE_CHECKING:
-    pass
+from equikernel.validation.tables import Table
 
 __all__ = ["ReportConfig", "build_report", "write_report"]
-
-_REPORT_PACKAGES = ("jinja2", "matplotlib", "pandas", "tabulate")
 
 
 @dataclass(frozen=True)
@@ -127,14 +120,14 @@ def build_report(config: ReportConfig, out: Path) -> tuple[ValidationResult, ...
     store = Store(require_folder(out / "work"))
     results, units = _run(config, data, store)
     record = {"config": config.to_dict(), "activations": [result.to_dict() for result in results]}
-    write_text(out / "results.json", json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_json(out / "results.json", record)
     tables = report_tables(results)
-    _write_tables(tables, require_folder(out / "tables"))
+    write_tables(tables, require_folder(out / "tables"))
     figures = _figures(results, FigureBook(require_folder(out / "figures"), store))
     write_text(out / "report.html", _html(config, results, tables, figures))
     store.remove_leftovers()
-    manifest = _manifest(config, units, time.perf_counter() - start)
-    write_text(out / "manifest.json", json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+    manifest = run_manifest(config.to_dict(), units, time.perf_counter() - start)
+    write_json(out / "manifest.json", manifest)
     return results
 
 
@@ -152,14 +145,6 @@ def _run(config: ReportConfig, data: DataChoice, store: Store) -> tuple[tuple[Va
             results.append(run_suite(plan, runner))
         bar.update(task, description="figures and tables")
     return tuple(results), units
-
-
-def _write_tables(tables: Sequence[Table], folder: Path) -> None:
-    for table in tables:
-        for suffix, style in (("tex", "latex"), ("md", "markdown"), ("csv", "csv")):
-            write_text(folder / f"{table.name}.{suffix}", table.render(style))
-    inputs = "\n".join(rf"\input{{{table.name}.tex}}" for table in tables)
-    write_text(folder / "all_tables.tex", f"{LATEX_PREAMBLE}\n\\begin{{document}}\n{inputs}\n\\end{{document}}\n")
 
 
 def _figures(results: Sequence[ValidationResult], book: FigureBook) -> dict[str, str]:
@@ -206,19 +191,3 @@ def _html(
         versions=package_versions(),
         version=metadata.version("equikernel"),
     )
-
-
-def _manifest(config: ReportConfig, units: int, seconds: float) -> dict[str, Any]:
-    """How the report came about: versions, seeds, parameters, times, platform."""
-    return {
-        "equikernel": metadata.version("equikernel"),
-        "source_sha256": source_digest(),
-        "versions": package_versions() | {name: metadata.version(name) for name in _REPORT_PACKAGES},
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "parameters": config.to_dict(),
-        "units_of_work": units,
-        "wall_time_seconds": round(seconds, 3),
-        "wall_time_note": "of the run that finished the report; work/*.json hold the seconds each unit took",
-    }

@@ -12,7 +12,7 @@ from equikernel.numerics.kernels import implicit_kernels
 from equikernel.theory.models import DEQ
 from equikernel.validation.empirical import average_draws, network_draws
 from equikernel.validation.experiments.sources import MixtureSource, Source
-from equikernel.validation.experiments.study import Runner, describe_deq, one_thread
+from equikernel.validation.experiments.study import Runner, describe_deq, limited_threads
 
 __all__ = ["KINDS", "Spectra", "SpectraConfig", "spectra"]
 
@@ -62,7 +62,7 @@ class SpectraConfig:
         exact = getattr(
             implicit_kernels(sample.X, self.deq, tau0=sample.tau0, trained=self.trained, ntk=is_ntk), self.kernel
         )
-        with one_thread(torch_too=True):
+        with limited_threads(torch_too=True):
             draws = list(
                 network_draws(
                     sample.X,

@@ -24,7 +24,7 @@ __all__ = [
     "derived_seed",
     "describe_deq",
     "kernel_uncertainty",
-    "one_thread",
+    "limited_threads",
 ]
 
 Array = NDArray[np.float64]
@@ -82,10 +82,12 @@ class Runner:
     Attributes:
         store: where finished units are kept; None keeps nothing.
         done: called after each unit (a progress bar).
+        threads: of the linear algebra; with one thread the bits do not depend on the machine's other work.
     """
 
     store: Store | None = None
     done: Callable[[], None] | None = None
+    threads: int = 1
 
     def run(self, units: Iterable[Unit]) -> list[Outcome]:
         """The outcomes of the units, in order. A unit that fails on purpose does not stop the others."""
@@ -100,17 +102,18 @@ class Runner:
         return outcomes
 
     def _numbers(self, unit: Unit) -> dict[str, Any]:
-        with one_thread():
+        with limited_threads(self.threads):
             return unit.measure() if self.store is None else self.store.fetch(unit.describe(), unit.measure)
 
 
 @contextmanager
-def one_thread(*, torch_too: bool = False) -> Iterator[None]:
-    """Linear algebra on one thread: the bits do not depend on how many cores are free.
+def limited_threads(count: int = 1, *, torch_too: bool = False) -> Iterator[None]:
+    """Linear algebra on one thread, or so many: the bits do not depend on how many cores are free.
 
-    At these sizes it is hardly slower, and on a busy machine much faster than threads that wait for each other.
+    At small sizes one is hardly slower, and on a busy machine much faster than threads that wait for each other.
 
     Args:
+        count: threads.
         torch_too: torch as well, which is imported for it.
 
     Raises:
@@ -118,7 +121,7 @@ def one_thread(*, torch_too: bool = False) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=count):
         if not torch_too:
             yield
             return
@@ -128,7 +131,7 @@ def one_thread(*, torch_too: bool = False) -> Iterator[None]:
         import torch
 
         before = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch.set_num_threads(count)
         try:
             yield
         finally:

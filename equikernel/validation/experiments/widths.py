@@ -10,7 +10,7 @@ import numpy as np
 from equikernel.numerics.kernels import implicit_kernels
 from equikernel.theory.models import DEQ
 from equikernel.validation.experiments.sources import Source
-from equikernel.validation.experiments.study import Runner, describe_deq, one_thread
+from equikernel.validation.experiments.study import Runner, describe_deq, limited_threads
 from equikernel.validation.ladder import width_ladder
 
 __all__ = ["FiniteWidth", "FiniteWidthConfig", "finite_width"]
@@ -53,7 +53,7 @@ class FiniteWidthConfig:
         sample = self.source.load()
         is_ntk = self.kernel == "ntk"
         exact = implicit_kernels(sample.X, self.deq, tau0=sample.tau0, trained=self.trained, ntk=is_ntk)
-        with one_thread(torch_too=True):
+        with limited_threads(torch_too=True):
             ladder = width_ladder(
                 sample.X,
                 self.deq,
