@@ -15,6 +15,7 @@ from typer.exceptions import Abort, TyperException
 from equikernel.cli.certify import check, phase
 from equikernel.cli.commands import app
 from equikernel.cli.design import compare, compress, depth, design, nearest_deq
+from equikernel.cli.experiments import experiments
 from equikernel.cli.kernel import kernel
 from equikernel.cli.moments import dual, moments
 from equikernel.cli.series import series
@@ -25,6 +26,7 @@ __all__ = ["main"]
 
 for command in (design, compare, compress, nearest_deq, depth, kernel, check, phase, moments, dual, series, equations):
     app.command()(command)
+app.add_typer(experiments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Files of data on this machine: where they are looked for, their digests, and readers whose failure is one sentence."""
+"""Files of data on this machine: where the user keeps them, their digests, and readers that fail in one sentence."""
 
 from __future__ import annotations
 

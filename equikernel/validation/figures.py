@@ -24,7 +24,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FigureBook", "draw_curves", "draw_rates", "draw_real", "draw_spectra", "draw_widths", "save_figure"]
+__all__ = [
+    "COLOURS",
+    "KERNEL_NAMES",
+    "MARKERS",
+    "FigureBook",
+    "draw_curves",
+    "draw_rates",
+    "draw_real",
+    "draw_spectra",
+    "draw_widths",
+    "panels_of",
+    "plain_ticks",
+    "save_figure",
+]
 
 # Okabe & Ito's palette, without its yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -119,7 +132,8 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
-def _panels(figure: Figure, rows: int, columns: int, width: float = 4.2, height: float = 3.0) -> list[list[Axes]]:
+def panels_of(figure: Figure, rows: int, columns: int, width: float = 4.2, height: float = 3.0) -> list[list[Axes]]:
+    """A grid of axes, row by row, each so wide and so high (inches)."""
     figure.set_size_inches(width * columns, height * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     return [list(row) for row in grid]
@@ -127,7 +141,7 @@ def _panels(figure: Figure, rows: int, columns: int, width: float = 4.2, height:
 
 def draw_curves(figure: Figure, data: Any) -> None:
     """The activation and the layers of its design, each centred, over its input in standard deviations."""
-    ((axes,),) = _panels(figure, 1, 1, 5.0, 3.2)
+    ((axes,),) = panels_of(figure, 1, 1, 5.0, 3.2)
     for k, curve in enumerate(data["curves"]):
         label = f"{curve['name']}, τ = {curve['tau']:.4g}"
         axes.plot(data["x"], curve["y"], linestyle="-" if k == 0 else "--", label=label)
@@ -139,7 +153,7 @@ def draw_curves(figure: Figure, data: Any) -> None:
 def draw_rates(figure: Figure, data: Any) -> None:
     """Operator-norm errors over the dimension, data set by data set, with the fitted power laws and the slope -1/2."""
     kernels = sorted({name for ladder in data for name in ladder["rates"]})
-    (row,) = _panels(figure, 1, len(kernels))
+    (row,) = panels_of(figure, 1, len(kernels))
     for axes, kernel in zip(row, kernels, strict=True):
         tops = []
         for k, ladder in enumerate(data):
@@ -158,7 +172,7 @@ def draw_rates(figure: Figure, data: Any) -> None:
         axes.plot(guide, 1.3 * top * (guide / low) ** -0.5, ":", color="#555555", label="slope −1/2 (theory)")
         axes.set(xscale="log", yscale="log", xlabel="dimension p", title=KERNEL_NAMES[kernel])
         axes.set_ylabel("‖exact − equivalent‖, operator norm")
-        _plain_ticks(axes, sorted({float(x) for x in p}))
+        plain_ticks(axes, sorted({float(x) for x in p}))
         axes.legend()
 
 
@@ -167,7 +181,7 @@ def draw_widths(figure: Figure, data: Any) -> None:
     from matplotlib.lines import Line2D
 
     kernels = sorted({study["kernel"] for study in data})
-    panels = _panels(figure, len(kernels), 2)
+    panels = panels_of(figure, len(kernels), 2)
     titles = list(dict.fromkeys(study["title"] for study in data))
     for (left, right), kernel in zip(panels, kernels, strict=True):
         for study in (study for study in data if study["kernel"] == kernel):
@@ -184,7 +198,7 @@ def draw_widths(figure: Figure, data: Any) -> None:
             right.hist(scores, bins, density=True, histtype="step", color=COLOURS[k])
         left.set(xscale="log", yscale="log", xlabel="width m", ylabel="root mean square of entries")
         left.set_title(f"{KERNEL_NAMES[kernel]}: networks of finite width")
-        _plain_ticks(left, widths)
+        plain_ticks(left, widths)
         z = np.linspace(-5, 5, 201)
         right.plot(z, np.exp(-z * z / 2) / math.sqrt(2 * math.pi), color="#555555", linestyle="-.")
         right.set(xlabel="z-score of an entry", ylabel="density", title=f"{KERNEL_NAMES[kernel]}: limit against exact")
@@ -200,7 +214,7 @@ def draw_spectra(figure: Figure, data: Any) -> None:
 
     kernels = sorted({study["kernel"] for study in data})
     titles = list(dict.fromkeys(study["title"] for study in data))
-    panels = _panels(figure, len(kernels), len(titles), 3.6, 2.7)
+    panels = panels_of(figure, len(kernels), len(titles), 3.6, 2.7)
     for study in data:
         axes = panels[kernels.index(study["kernel"])][titles.index(study["title"])]
         numbers = study["numbers"]
@@ -223,7 +237,7 @@ def draw_spectra(figure: Figure, data: Any) -> None:
 def draw_real(figure: Figure, data: Any) -> None:
     """Relative operator errors of both equivalents on real data, activation by activation."""
     panels = list(dict.fromkeys((row["data"], row["kernel"]) for row in data))
-    (row_of_axes,) = _panels(figure, 1, len(panels), 3.2, 3.2)
+    (row_of_axes,) = panels_of(figure, 1, len(panels), 3.2, 3.2)
     for axes, (source, kernel) in zip(row_of_axes, panels, strict=True):
         rows = [row for row in data if (row["data"], row["kernel"]) == (source, kernel)]
         places = np.arange(len(rows))
@@ -241,7 +255,7 @@ def _short(name: str, length: int = 14) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def _plain_ticks(axes: Axes, values: Sequence[float]) -> None:
+def plain_ticks(axes: Axes, values: Sequence[float]) -> None:
     """Ticks at the values themselves, written as they are; on the logarithmic ordinate at 1, 2 and 5."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 

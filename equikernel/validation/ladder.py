@@ -30,6 +30,7 @@ __all__ = ["WidthLadder", "WidthRow", "ZSummary", "fit_ladder", "width_ladder"]
 Array = NDArray[np.float64]
 
 _FEWEST_DRAWS = 4  # the correlation of entries is estimated without bias from four draws on
+_CORRELATED_DRAWS = 256  # of a width, from which correlations are estimated: the work grows with their square
 _SIGNIFICANCE = 1e-3
 
 
@@ -100,12 +101,14 @@ class WidthLadder:
     Attributes:
         kernels: one a width, in increasing order.
         limit: (n, n), the extrapolation; ``limit_error`` its standard error.
-        slope: (n, n), the bias times the width; ``slope_error`` its standard error.
+        slope: (n, n), the coefficient of 1/m; ``slope_error`` its standard error.
         dof: (n, n), degrees of freedom of ``limit_error`` (Welch-Satterthwaite).
         z: (n, n), (limit - exact)/limit_error on the normal scale, where float64 tails end at 38.4.
         misfit: mean square of the standardised residuals of the fit, near 1 (a little above with few draws) when the
-            bias goes as 1/m; None for two widths.
+            bias is a polynomial in 1/m of its order; None where the fit goes through every mean.
         summary: of z. rows: the errors at each width.
+        highest: scores of the coefficient of the highest power of 1/m against zero: N(0, 1) if the fit needs one power
+            less. For order 2 a test of whether the bias goes as 1/m, for order 1 of whether there is a bias.
     """
 
     kernels: tuple[EmpiricalKernel, ...]
@@ -119,6 +122,7 @@ class WidthLadder:
     misfit: float | None
     summary: ZSummary
     rows: tuple[WidthRow, ...]
+    highest: ZSummary
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types: everything but the matrices, of which root mean squares are given."""
@@ -128,6 +132,7 @@ class WidthLadder:
             "limit_monte_carlo": root_mean_square(self.limit_error),
             "misfit": self.misfit,
             "z": self.summary.to_dict(),
+            "highest": self.highest.to_dict(),
             "widths": [row.to_dict() for row in self.rows],
         }
 
@@ -152,7 +157,8 @@ def width_ladder(
         draws: networks a width, at least 4.
         seed: a non-negative integer.
         exact: (n, n), the kernel to compare with.
-        trained: None for the CK; "a", "aA" or "aAB" for the NTK of a DEQ.
+        trained: None for the CK; for the NTK of a DEQ any of the groups a, A, B, such as "aA"; "all" for that of an
+            explicit network.
         options: see ``NetworkOptions``.
 
     Raises:
@@ -166,54 +172,31 @@ def width_ladder(
     return fit_ladder(kernels, exact)
 
 
-def fit_ladder(kernels: Sequence[EmpiricalKernel], exact: ArrayLike) -> WidthLadder:
+def fit_ladder(kernels: Sequence[EmpiricalKernel], exact: ArrayLike, order: int = 1) -> WidthLadder:
     """Extrapolate empirical kernels to infinite width and score them against the exact kernel.
 
-    Formula: mean_m = limit + slope/m entry by entry, by least squares with weights m * draws. The variance of one
-    draw goes as 1/m; weights that do not depend on the data make the limit a fixed linear combination of means, whose
-    standard error follows from theirs without bias. Statistics: see ``ZSummary``.
+    Formula: mean_m = limit + slope/m (+ curvature/m^2 for order 2) entry by entry, by least squares with weights
+    m * draws. The variance of one draw goes as 1/m; weights that do not depend on the data make the limit a fixed
+    linear combination of means, whose standard error follows from theirs without bias. Statistics: see ``ZSummary``.
 
     Args:
-        kernels: of one network at two or more different widths, each from 4 or more draws.
+        kernels: of one network at more different widths than ``order``, each from 4 or more draws.
         exact: (n, n).
+        order: the highest power of 1/m in the bias. 2 removes more bias than 1, for a larger standard error.
 
     Raises:
-        InputError: fewer than two widths, or fewer than four draws.
+        InputError: too few widths, or fewer than four draws.
         DataError: an exact kernel of another shape, or not finite.
     """
-    kernels = tuple(sorted(kernels, key=lambda k: k.width))
-    if len({k.width for k in kernels}) < max(len(kernels), 2):
-        raise InputError(
-            f"an extrapolation needs two or more different widths; got {[k.width for k in kernels]}: add widths"
-        )
-    if min(k.draws for k in kernels) < _FEWEST_DRAWS:
-        raise InputError(f"the correlation of entries needs {_FEWEST_DRAWS} draws or more at every width: raise draws")
-    exact = data_matrix(exact, "the exact kernel")
-    for kernel in kernels:
-        if kernel.mean.shape != exact.shape:
-            raise DataError(
-                f"the exact kernel must have the shape of the empirical ones; got {exact.shape} beside "
-                f"{kernel.mean.shape} at width {kernel.width}"
-            )
+    kernels, exact = _checked(kernels, exact, require_count(order, "order", 1))
     means, errors = np.array([k.mean for k in kernels]), np.array([k.standard_error for k in kernels])
-    inverse = np.array([1.0 / k.width for k in kernels])
-    counts = np.array([k.draws for k in kernels])
-    design = np.stack([np.ones_like(inverse), inverse], axis=1)
+    inverse, counts = np.array([1.0 / k.width for k in kernels]), np.array([k.draws for k in kernels])
+    design = np.vander(inverse, order + 1, increasing=True)
     weighted = design * (counts / inverse)[:, None]
-    estimator = np.linalg.solve(design.T @ weighted, weighted.T)  # (2, widths)
-    limit, slope = np.einsum("ck,kij->cij", estimator, means)
-    parts = np.einsum("k,kij->kij", estimator[0] ** 2, errors**2)
-    limit_error = np.sqrt(parts.sum(axis=0))
-    # an entry without fluctuation (a zero sample, an odd activation) is compared to the accuracy of the fixed points:
-    # stopped at a relative change r, a contraction by c a step leaves r c/(1 - c), below 50 r up to c = 0.98
-    resolution = max(1e-12, 100.0 * max(k.residual for k in kernels)) * max(float(np.abs(exact).max()), 1e-300)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        dof = parts.sum(axis=0) ** 2 / np.einsum("kij,k->ij", parts**2, 1.0 / (counts - 1.0))
-        dof = np.where(np.isfinite(dof), dof, counts.sum() - len(counts))
-        t = (limit - exact) / np.hypot(limit_error, resolution)
-    tail = np.maximum(scipy.special.stdtr(dof, -np.abs(t)), np.finfo(float).smallest_subnormal)
-    z = -np.sign(t) * scipy.special.ndtri(tail)
-    slope_error = np.sqrt(np.einsum("k,kij->ij", estimator[1] ** 2, errors**2))
+    estimator = np.linalg.solve(design.T @ weighted, weighted.T)  # (order + 1, widths)
+    limit, slope = np.einsum("ck,kij->cij", estimator[:2], means)
+    limit_error, slope_error = (np.sqrt(np.einsum("k,kij->ij", c**2, errors**2)) for c in estimator[:2])
+    z, dof, summary = _scores(estimator[0], kernels, exact)
     return WidthLadder(
         kernels=kernels,
         exact=exact,
@@ -223,8 +206,8 @@ def fit_ladder(kernels: Sequence[EmpiricalKernel], exact: ArrayLike) -> WidthLad
         slope_error=slope_error,
         dof=dof,
         z=z,
-        misfit=_misfit(design @ estimator, means, errors) if len(kernels) > 2 else None,
-        summary=_summarise(z, kernels, estimator[0], np.hypot(limit_error, resolution)),
+        misfit=_misfit(design @ estimator, means, errors) if len(kernels) > order + 1 else None,
+        summary=summary,
         rows=tuple(
             WidthRow(
                 k.width,
@@ -236,7 +219,49 @@ def fit_ladder(kernels: Sequence[EmpiricalKernel], exact: ArrayLike) -> WidthLad
             )
             for k in kernels
         ),
+        highest=_scores(estimator[-1], kernels, np.zeros_like(exact))[2],
     )
+
+
+def _checked(
+    kernels: Sequence[EmpiricalKernel], exact: ArrayLike, order: int
+) -> tuple[tuple[EmpiricalKernel, ...], Array]:
+    """The kernels in the order of their widths, and the exact one."""
+    kernels = tuple(sorted(kernels, key=lambda k: k.width))
+    if len({k.width for k in kernels}) < max(len(kernels), order + 1):
+        raise InputError(
+            f"an extrapolation with powers of 1/m up to {order} needs {order + 1} or more different widths; got "
+            f"{[k.width for k in kernels]}: add widths"
+        )
+    if min(k.draws for k in kernels) < _FEWEST_DRAWS:
+        raise InputError(f"the correlation of entries needs {_FEWEST_DRAWS} draws or more at every width: raise draws")
+    exact = data_matrix(exact, "the exact kernel")
+    for kernel in kernels:
+        if kernel.mean.shape != exact.shape:
+            raise DataError(
+                f"the exact kernel must have the shape of the empirical ones; got {exact.shape} beside "
+                f"{kernel.mean.shape} at width {kernel.width}"
+            )
+    return kernels, exact
+
+
+def _scores(coefficients: Array, kernels: Sequence[EmpiricalKernel], exact: Array) -> tuple[Array, Array, ZSummary]:
+    """Scores of sum_k c_k mean_k against its expectation, their degrees of freedom, and what they say together."""
+    estimate = np.einsum("k,kij->ij", coefficients, np.array([k.mean for k in kernels]))
+    counts = np.array([k.draws for k in kernels])
+    parts = np.array([(c * k.standard_error) ** 2 for c, k in zip(coefficients, kernels, strict=True)])
+    # an entry without fluctuation (a zero sample, an odd activation) is compared to the accuracy of the fixed points:
+    # stopped at a relative change r, a contraction by c a step leaves r c/(1 - c), below 50 r up to c = 0.98
+    largest = max(float(np.abs(c * k.mean).max()) for c, k in zip(coefficients, kernels, strict=True))
+    scale = max(float(np.abs(exact).max()), largest, 1e-300)
+    error = np.hypot(np.sqrt(parts.sum(axis=0)), max(1e-12, 100.0 * max(k.residual for k in kernels)) * scale)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        dof = parts.sum(axis=0) ** 2 / np.einsum("kij,k->ij", parts**2, 1.0 / (counts - 1.0))
+        dof = np.where(np.isfinite(dof), dof, counts.sum() - len(counts))
+    t = (estimate - exact) / error
+    tail = np.maximum(scipy.special.stdtr(dof, -np.abs(t)), np.finfo(float).smallest_subnormal)
+    z = -np.sign(t) * scipy.special.ndtri(tail)
+    return z, dof, _summarise(z, kernels, coefficients, error)
 
 
 def _misfit(hat: Array, means: Array, errors: Array) -> float:
@@ -254,8 +279,9 @@ def _summarise(z: Array, kernels: Sequence[EmpiricalKernel], coefficients: Array
     # the limit is a sum over all draws of all widths: its correlations are those of these scaled draws
     scale = error[kept_entries(len(z))]
     groups = [c * k.entries / (math.sqrt(k.draws) * scale) for c, k in zip(coefficients, kernels, strict=True)]
-    variances = sum(np.var(g, axis=0, ddof=1) for g in groups)
-    off_diagonal = float(unbiased_trace_products(groups).sum() - np.sum(np.square(variances)))
+    few = [g[:_CORRELATED_DRAWS] for g in groups]
+    variances = sum(np.var(g, axis=0, ddof=1) for g in few)
+    off_diagonal = float(unbiased_trace_products(few).sum() - np.sum(np.square(variances)))
     pairs = max(len(scale) * (len(scale) - 1), 1)
     squared_correlation = min(max(off_diagonal / pairs, 0.0), 1.0)  # an unbiased estimate may leave [0, 1]
     effective = count / (1.0 + (count - 1) * squared_correlation)

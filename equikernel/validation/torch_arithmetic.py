@@ -13,78 +13,21 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from equikernel.errors import InputError
+from equikernel.validation.torch_operations import TORCH, TorchArithmetic  # first: it says what to install
 
-try:
-    import torch
-except ModuleNotFoundError as error:
-    raise InputError(
-        "networks and activations in torch need the package torch, which is not installed: "
-        'pip install "equikernel[torch]"'
-    ) from error
+# isort: split
+import torch
 
-from equikernel.numerics.arithmetic import Float64Arithmetic
 from equikernel.theory.multiprecision import mp_arithmetic
 from equikernel.theory.piecewise import PiecewiseProgram
+from equikernel.theory.program import Program
 
-__all__ = ["TorchArithmetic", "is_tracing", "torch_function"]
+__all__ = ["TORCH", "TorchArithmetic", "is_tracing", "torch_function", "values_over"]
 
 Tensor = torch.Tensor
-
-
-def _softplus(x: Tensor) -> Tensor:
-    # torch.nn.functional.softplus returns x itself above a threshold; this is max(x, 0) + log1p(exp(-|x|))
-    return -torch.nn.functional.logsigmoid(-x)
-
-
-def _log_cosh(x: Tensor) -> Tensor:
-    # near zero log cosh x = log1p(2 sinh(x/2)^2) keeps relative accuracy, far away |x| - log 2 does
-    a = x.abs()
-    near = torch.log1p(2.0 * torch.sinh(0.5 * a.clamp(max=1.0)) ** 2)
-    return torch.where(a < 1.0, near, a + (torch.log1p(torch.exp(-2.0 * a)) - 0.6931471805599453))
-
-
-def _sech2(x: Tensor) -> Tensor:
-    e = torch.exp(-2.0 * x.abs())
-    return 4.0 * e / (1.0 + e) ** 2
-
-
-_TORCH_UNARY: dict[str, Callable[[Tensor], Tensor]] = {
-    "exp": torch.exp,
-    "expm1": torch.expm1,
-    "log": torch.log,
-    "log1p": torch.log1p,
-    "sqrt": torch.sqrt,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "tan": torch.tan,
-    "sinh": torch.sinh,
-    "cosh": torch.cosh,
-    "tanh": torch.tanh,
-    "sech2": _sech2,
-    "atan": torch.atan,
-    "asinh": torch.asinh,
-    "erf": torch.erf,
-    "erfc": torch.erfc,
-    "sigmoid": torch.sigmoid,
-    "softplus": _softplus,
-    "log_cosh": _log_cosh,
-}
-
-
-class TorchArithmetic(Float64Arithmetic):
-    """Tensors; constants are Python numbers, which take the type and device of the tensor they meet."""
-
-    def unary(self, name: str) -> Callable[[Any], Any]:
-        return _TORCH_UNARY[name]
-
-    def fill(self, x: Any, value: Any) -> Any:
-        return torch.full_like(x, value)
-
-
-TORCH = TorchArithmetic()
 
 
 class _Break(NamedTuple):
@@ -98,6 +41,51 @@ class _Break(NamedTuple):
         """Where x lies to the left of the exact breakpoint, or on it."""
         return x < self.point if self.rounded_up else x <= self.point
 
+    def right_of(self, x: Tensor) -> Tensor:
+        """Where x lies to the right of the exact breakpoint; like ``left_of``, nowhere for NaN."""
+        return x >= self.point if self.rounded_up else x > self.point
+
+    def neighbours(self, dtype: torch.dtype) -> Tensor:
+        """The last number that belongs to the piece on the left, and the first one to that on the right."""
+        at = torch.tensor(self.point, dtype=dtype)
+        other = torch.nextafter(at, torch.tensor(-math.inf if self.rounded_up else math.inf, dtype=dtype))
+        return torch.stack((other, at) if self.rounded_up else (at, other))
+
+
+class _Clip(NamedTuple):
+    """min(max(program, lower), upper), None for no bound; ``zero``: (x where x > lower, else lower), lower = 0."""
+
+    program: Program
+    lower: float | None
+    upper: float | None
+    zero: bool
+
+    def evaluate(self, x: Tensor, *, overwrite: bool) -> Tensor:
+        value: Tensor = self.program.run(TORCH, x)
+        if value is x and not overwrite:
+            value = torch.nn.functional.threshold(x, 0.0, 0.0) if self.zero else x.clamp(self.lower, self.upper)
+        elif self.zero:
+            value = torch.threshold_(value, 0.0, 0.0)
+        else:
+            value = value.clamp_(self.lower, self.upper)
+        return value.clamp_(max=self.upper) if self.zero and self.upper is not None else value
+
+
+class _Plan(NamedTuple):
+    """What evaluation in one type can save without changing a bit.
+
+    Attributes:
+        clip: the whole function in one or two passes, where it is a clipped increasing line.
+        pieces: constants as numbers, the others as programs.
+        proper: a piece that is NaN where x is, None without one; NaN goes there.
+        apart: whether the value at a breakpoint is not that of the piece on its left.
+    """
+
+    clip: _Clip | None
+    pieces: tuple[Program | float, ...]
+    proper: int | None
+    apart: tuple[bool, ...]
+
 
 class _TorchFunction:
     """A piecewise program on tensors, and its derivative made when first asked for."""
@@ -105,6 +93,7 @@ class _TorchFunction:
     def __init__(self, program: PiecewiseProgram) -> None:
         self._program = program
         self._breaks: dict[torch.dtype, list[_Break]] = {}
+        self._plans: dict[torch.dtype, _Plan] = {}
 
     @cached_property
     def derivative(self) -> _TorchFunction:
@@ -121,16 +110,47 @@ class _TorchFunction:
             self._breaks[dtype] = found
         return self._breaks[dtype]
 
-    def evaluate(self, x: Tensor) -> Tensor:
-        """The values alone, unknown to autograd when called from a ``torch.autograd.Function``."""
-        first, *others = self._program.programs
-        result: Tensor = first.run(TORCH, x)
-        for at, program in zip(self.rounded_breaks(x.dtype), others, strict=True):
-            result = torch.where(at.left_of(x), result, program.run(TORCH, x))
-            if at.value is not None:
-                result = torch.where(x == at.point, at.value, result)
-        # a comparison with NaN is false, which would turn it into the value of a constant last piece
-        return torch.where(torch.isnan(x), x, result) if others else result
+    def plan(self, dtype: torch.dtype) -> _Plan:
+        if dtype not in self._plans:
+            programs, breaks = self._program.programs, self.rounded_breaks(dtype)
+            probe = torch.tensor([0.0, math.nan], dtype=dtype)
+            at_probe = [program.run(TORCH, probe) for program in programs]
+            pieces = tuple(
+                float(value[0]) if program.is_constant else program
+                for program, value in zip(programs, at_probe, strict=True)
+            )
+            proper = next((k for k, value in enumerate(at_probe) if bool(value[1].isnan())), None)
+            apart = tuple(_is_apart(at, program, dtype) for at, program in zip(breaks, programs, strict=False))
+            clip = None if any(apart) else _clip(pieces, breaks, dtype)
+            self._plans[dtype] = _Plan(clip, pieces, proper, apart)
+        return self._plans[dtype]
+
+    def evaluate(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
+        """The values alone, unknown to autograd when called from a ``torch.autograd.Function``.
+
+        Args:
+            x: any real floating type.
+            overwrite: whether the values may be written over x, which is then what is returned or of no more use.
+        """
+        breaks = self.rounded_breaks(x.dtype)
+        if not breaks:
+            value: Tensor = self._program.programs[0].run(TORCH, x)
+            return value
+        plan = self.plan(x.dtype)
+        if plan.clip is not None:
+            return plan.clip.evaluate(x, overwrite=overwrite)
+        first, *others = plan.pieces
+        result = _values(first, x)
+        for k, (at, piece) in enumerate(zip(breaks, others, strict=True)):
+            other = piece if isinstance(piece, float) else piece.run(TORCH, x)
+            # NaN, for which every comparison is false, goes to the proper piece
+            if plan.proper is not None and k >= plan.proper:
+                result = torch.where(at.right_of(x), other, result)
+            else:
+                result = torch.where(at.left_of(x), result, other)
+            if plan.apart[k]:
+                result = torch.where(x == at.point, cast("float", at.value), result)
+        return torch.where(torch.isnan(x), x, result) if plan.proper is None else result
 
     def record(self, x: Tensor) -> Tensor:
         """The same values by operations that lead back to phi', for graphs, in which there is nothing else.
@@ -172,6 +192,65 @@ class _TorchFunction:
         return value
 
 
+def _values(piece: Program | float, x: Tensor) -> Tensor:
+    value: Tensor = torch.full_like(x, piece) if isinstance(piece, float) else piece.run(TORCH, x)
+    return value
+
+
+def _is_apart(at: _Break, left: Program, dtype: torch.dtype) -> bool:
+    """Whether the value at a breakpoint that the type has may differ, by a bit, from that of the piece on its left."""
+    if at.value is None:
+        return False
+    if not _is_exactly_rounded(left):
+        return True  # an elementary function may be off by an ulp, on another device by another one
+    points = torch.tensor([at.point, -at.point] if at.point == 0.0 else [at.point], dtype=dtype)
+    return not _same_bits(left.run(TORCH, points), torch.full_like(points, at.value))
+
+
+def _is_exactly_rounded(program: Program) -> bool:
+    """Whether every operation is one that IEEE 754 defines to the bit."""
+    return all(i.op in ("x", "const", "add", "mul", "div", "neg") for i in program.instructions)
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) & (a.signbit() == b.signbit())).all())
+
+
+def _clip(pieces: tuple[Program | float, ...], breaks: list[_Break], dtype: torch.dtype) -> _Clip | None:
+    """The function as a clipped line [constant |] a x + b [| constant], a > 0, where that gives the same bits.
+
+    Multiplication and addition round monotonically, so it does if it does on both sides of every breakpoint. Zeros have
+    two signs, of which max and min take any: a bound of zero is taken only for x itself, where a comparison decides.
+    """
+    middle = 0 if isinstance(pieces[0], Program) else 1
+    program = pieces[middle]
+    if not isinstance(program, Program) or len(pieces) > middle + 2 or not _is_increasing_line(program, dtype):
+        return None
+    lower = pieces[0] if isinstance(pieces[0], float) else None
+    upper = pieces[-1] if isinstance(pieces[-1], float) else None
+    if len(pieces) != 1 + (lower is not None) + (upper is not None) or upper == 0.0:
+        return None
+    bounds = [bound for bound in (lower, upper) if bound is not None]
+    for at, bound in zip(breaks, bounds, strict=True):
+        left, right = program.run(TORCH, at.neighbours(dtype)).tolist()
+        if not left <= bound <= right:
+            return None
+    zero = lower is not None and lower == 0.0
+    if zero and (program.result != 0 or breaks[0].point != 0.0 or breaks[0].rounded_up):
+        return None
+    return _Clip(program, lower, upper, zero)
+
+
+def _is_increasing_line(program: Program, dtype: torch.dtype) -> bool:
+    """Whether the program is x, or constants added to it and multiplied by it, rounding nothing but monotonically."""
+    constants = {k for k, i in enumerate(program.instructions) if i.op == "const"}
+    for op, args, _ in program.instructions:
+        if op not in ("x", "const", "add", "mul", "neg") or (op in ("add", "mul") and not constants & set(args)):
+            return False
+    low, high = program.run(TORCH, torch.tensor([-1.0, 1.0], dtype=dtype)).tolist()
+    return bool(low < high)
+
+
 class _Differentiable(torch.autograd.Function):
     """d phi = phi'(x) dx in reverse and in forward mode, under vmap too; phi' is differentiable in its turn."""
 
@@ -198,6 +277,16 @@ class _Differentiable(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         derivative: Tensor = ctx.function.derivative(x)
         return tangent * derivative
+
+
+def values_over(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x) without a gradient, perhaps written over x.
+
+    Args:
+        function: of ``torch_function``, or any other function of tensors.
+        x: of a real floating type; afterwards its values are of no more use.
+    """
+    return function.evaluate(x, overwrite=True) if isinstance(function, _TorchFunction) else function(x)
 
 
 def is_tracing() -> bool:

@@ -1,71 +1,27 @@
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import pickle
-import re
-import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import pooch
 import pytest
 
 from equikernel.errors import DataError, InputError
-from equikernel.validation import datasets
-from equikernel.validation.datasets import DATASETS, available, load_dataset, read_cifar10, read_idx
+from equikernel.validation.datasets import load_dataset
+
+from .data_writers import isolate
 
 EPS = np.finfo(float).eps
 
 
 @pytest.fixture(autouse=True)
-def nothing_installed(monkeypatch, tmp_path):
-    """No data on the machine but what a test writes, and no network."""
-    monkeypatch.setenv("EQUIKERNEL_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(pooch, "retrieve", offline)
-    for files in datasets._FILES.values():
-        if files.system_folder:
-            monkeypatch.setitem(vars(files), "system_folder", tmp_path / "system")
+def _alone(monkeypatch, tmp_path):
+    isolate(monkeypatch, tmp_path)
 
 
-def offline(*_args, **_kwargs):
-    raise ConnectionError("no route to host")
-
-
-def idx(array):
-    array = np.asarray(array, dtype=np.uint8)
-    return bytes([0, 0, 8, array.ndim]) + b"".join(k.to_bytes(4, "big") for k in array.shape) + array.tobytes()
-
-
-def write_images(folder, n=12, seed=0):
-    """A training set in the format of MNIST, 4 x 3 pixels and three classes."""
-    rng = np.random.default_rng(seed)
-    images, labels = rng.integers(0, 256, (n, 4, 3)), np.arange(n) % 3
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
-    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
-    return images.reshape(n, 12), labels
-
-
-def write_cifar(path, per_batch=4, batches=5, spoil=lambda batch: batch):
-    rng = np.random.default_rng(1)
-    records = rng.integers(0, 256, (batches, per_batch, 3073), dtype=np.uint8)
-    records[:, :, 0] %= 10
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz") as archive:
-        for k, batch in enumerate(records, start=1):
-            content = spoil(batch.tobytes())
-            member = tarfile.TarInfo(f"cifar-10-batches-bin/data_batch_{k}.bin")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return records.reshape(-1, 3073)
-
-
-# --- named sets ---
+# --- choosing and scaling ---
 
 
 def test_digits():
@@ -117,165 +73,6 @@ def test_digest_is_of_the_bytes_of_samples_and_labels():
     assert (data.X.dtype, data.labels.dtype) == (np.float64, np.int64)
     with pytest.raises(ValueError, match="read-only"):
         data.X[0, 0] = 1.0
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
-def test_images_from_the_users_folder(name, tmp_path):
-    images, labels = write_images(tmp_path / "data" / name)
-    data = load_dataset(name, normalise=False)
-    assert np.array_equal(data.X, images)
-    assert np.array_equal(data.labels, labels)
-    assert str(tmp_path / "data") in data.source
-
-
-def test_folders_in_their_order(tmp_path):
-    """The system's package, then, once it is there, the user's folder before it."""
-    assert "apt-get install dataset-fashion-mnist" in available()["fashion-mnist"]
-    write_images(tmp_path / "system", seed=1)
-    assert available()["fashion-mnist"] == f"in {tmp_path / 'system'}"
-    packaged = load_dataset("fashion-mnist")
-    write_images(tmp_path / "data" / "fashion-mnist", seed=2)
-    assert available()["fashion-mnist"] == f"in {tmp_path / 'data' / 'fashion-mnist'}"
-    assert load_dataset("fashion-mnist").sha256 != packaged.sha256
-
-
-def test_the_cache_counts_only_with_the_right_digests(tmp_path, monkeypatch):
-    folder = tmp_path / "cache" / "equikernel" / "mnist"
-    images, _ = write_images(folder)
-    with pytest.raises(DataError, match="not on this machine"):
-        load_dataset("mnist", download=False)
-    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    monkeypatch.setitem(vars(datasets._FILES["mnist"]), "sha256", dict(sorted(digests.items())))
-    assert available()["mnist"] == f"in {folder}"
-    assert np.array_equal(load_dataset("mnist", normalise=False, download=False).X, images)
-
-
-def test_download_asks_for_every_file_with_its_digest(monkeypatch):
-    asked = {}
-
-    def retrieve(url, known_hash, fname, path):
-        asked[url] = known_hash
-        write_images(path)
-        return str(path / fname)
-
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
-    assert load_dataset("mnist").n == 12
-    assert list(asked) == [
-        f"https://ossci-datasets.s3.amazonaws.com/mnist/train-{kind}-ubyte.gz"
-        for kind in ("images-idx3", "labels-idx1")
-    ]
-    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in asked.values())
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
-def test_offline_is_one_sentence(name):
-    with pytest.raises(DataError, match=rf"{name}.*could not be downloaded from .*ConnectionError.*EQUIKERNEL_DATA"):
-        load_dataset(name)
-    with pytest.raises(DataError, match="not on this machine: allow the download"):
-        load_dataset(name, download=False)
-
-
-def test_without_the_optional_packages(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DataError, match=r"need scikit-learn: pip install 'equikernel\[validation\]'"):
-        load_dataset("digits")
-
-
-def test_available_names_every_set():
-    assert tuple(available()) == DATASETS
-    assert available()["cifar10"] == "not on this machine: downloaded on first use (170 MB)"
-
-
-def test_cifar10(tmp_path):
-    records = write_cifar(tmp_path / "data" / "cifar10" / "cifar-10-binary.tar.gz")
-    data = load_dataset("cifar10", n=15, normalise=False)
-    assert (data.n, data.p) == (15, 3072)
-    pixels, labels = read_cifar10(tmp_path / "data" / "cifar10" / "cifar-10-binary.tar.gz")
-    assert np.array_equal(pixels, records[:, 1:])
-    assert np.array_equal(labels, records[:, 0])
-
-
-# --- formats ---
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_idx_round_trip(tmp_path, suffix):
-    array = np.arange(24).reshape(2, 3, 4)
-    path = tmp_path / f"array{suffix}"
-    path.write_bytes(gzip.compress(idx(array)) if suffix else idx(array))
-    assert np.array_equal(read_idx(path, 3), array)
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"", "an empty file"),
-        (b"\x00\x00", "got 0000"),
-        (b"\x00\x00\x0d\x01" + bytes(4), "got 00000d01"),
-        (idx(np.zeros((2, 2, 2))), "in 1 dimension"),
-        (b"\x00\x00\x08\x01\x00", "truncated"),
-        (idx(np.zeros(9))[:-1], "announces 9 values, it holds 8"),
-        (idx(np.zeros(9)) + b"\x00", "announces 9 values, it holds 10"),
-    ],
-)
-def test_idx_files_that_are_refused(tmp_path, content, says):
-    path = tmp_path / "labels"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=says):
-        read_idx(path, 1)
-
-
-@pytest.mark.parametrize(
-    "content", [gzip.compress(idx(np.zeros(99)), mtime=0)[:-9], b"no gzip", b"\x1f\x8b\x08" + bytes(20)]
-)
-def test_damaged_gzip(tmp_path, content):
-    path = tmp_path / "labels.gz"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="cannot be read as IDX"):
-        read_idx(path, 1)
-
-
-def test_images_and_labels_of_different_number(tmp_path):
-    write_images(tmp_path / "data" / "mnist")
-    (tmp_path / "data" / "mnist" / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(7))))
-    with pytest.raises(DataError, match=r"holds 12 images, but .* holds 7 labels"):
-        load_dataset("mnist")
-
-
-def test_no_images(tmp_path):
-    write_images(tmp_path / "data" / "mnist", n=0)
-    with pytest.raises(DataError, match="at least one sample"):
-        load_dataset("mnist")
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"batches": 4}, "data_batch_5.bin"),
-        ({"spoil": lambda batch: batch[:-1]}, "expected a multiple of 3073"),
-        ({"per_batch": 0}, "has 0 bytes"),
-        ({"spoil": lambda batch: b"\x0b" + batch[1:]}, "a label of 11"),
-    ],
-)
-def test_cifar_archives_that_are_refused(tmp_path, options, says):
-    path = tmp_path / "cifar.tar.gz"
-    write_cifar(path, **options)
-    with pytest.raises(DataError, match=says):
-        read_cifar10(path)
-
-
-def test_damaged_or_odd_cifar_archives(tmp_path):
-    path = tmp_path / "cifar.tar.gz"
-    write_cifar(path)
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(DataError, match="cannot be read as CIFAR-10"):
-        read_cifar10(path)
-    with tarfile.open(path, "w:gz") as archive:
-        folder = tarfile.TarInfo("cifar-10-batches-bin/data_batch_1.bin")
-        folder.type = tarfile.DIRTYPE
-        archive.addfile(folder)
-    with pytest.raises(DataError, match="is not a file"):
-        read_cifar10(path)
 
 
 # --- the user's files ---

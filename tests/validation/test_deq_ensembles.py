@@ -60,16 +60,16 @@ def test_the_size_of_a_batch_is_the_budget_over_the_bytes(X):
 
 
 def test_batches_that_do_not_fit_on_the_device_are_halved(X, monkeypatch):
-    sizes, whole = [], Ensemble.kernels
+    sizes, whole = [], Ensemble.draw
 
-    def limited(self, streams, trained=None):
+    def limited(self, streams, **options):
         sizes.append(len(streams))
         if len(streams) > limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return whole(self, streams, trained)
+        return whole(self, streams, **options)
 
     expected, limit = kernels(X), 2
-    monkeypatch.setattr(Ensemble, "kernels", limited)
+    monkeypatch.setattr(Ensemble, "draw", limited)
     for draw, reference in zip(kernels(X, memory=1e9), expected, strict=True):
         np.testing.assert_allclose(draw.kernel, reference.kernel, rtol=0, atol=5e-11)
     assert sizes == [7, 3, 1, 2, 4, 2, 2]
@@ -83,6 +83,21 @@ def test_batches_go_in_the_order_asked_for(X):
     order = [5, 0, 3, 3]
     for draw, k in zip(kernels(X, draws=order, memory=1e9), order, strict=True):
         np.testing.assert_allclose(draw.kernel, alone[k].kernel, rtol=0, atol=5e-11)
+
+
+def test_threads_do_not_change_the_networks(X):
+    ensemble = Ensemble(DEQ("tanh"), torch.tensor(X), 30, *centring(DEQ("tanh"), 1.0), SolverOptions())
+    torch.set_num_threads(3)  # the fixture sets it back
+    together = ensemble.draw([np.random.default_rng(k) for k in range(5)], readout=True)
+    for k in range(5):
+        stream = np.random.default_rng(k)
+        A, B, a = (torch.tensor(stream.standard_normal(shape)) for shape in ((30, 30), (30, 8), (1, 30)))
+        assert torch.equal(together.weight[k], A * math.sqrt(ensemble.deq.sigma_a2))
+        assert torch.equal(together.readout[k], a)
+        # eight products of numbers of order one
+        torch.testing.assert_close(
+            together.shift[k], ensemble.X @ B.T * math.sqrt(ensemble.deq.sigma_b2), rtol=0, atol=1e-14
+        )
 
 
 def test_orthogonal_weights_have_the_limit_of_the_theory(X):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from equikernel.errors import ConvergenceError, InputError
+from equikernel.errors import ConvergenceError, InputError, MemoryLimitError
 from equikernel.theory.models import DEQ
-from equikernel.validation.deq.ensembles import Ensemble, centring
+from equikernel.validation import deq
+from equikernel.validation.deq.ensembles import network_bytes
 from equikernel.validation.deq.module import deq_module
 from equikernel.validation.deq.options import METHODS, SolverOptions
 from equikernel.validation.empirical import network_draws
@@ -154,7 +155,7 @@ def test_a_module_is_the_network_of_the_same_stream(x, family):
 
 @pytest.mark.parametrize("solver", METHODS)
 def test_tangent_kernels_against_jacobians_of_torch_func(x, solver):
-    module = made("tanh", width=12, readout=1)
+    module = made("tanh", width=12, readout=1).initialise(np.random.SeedSequence(4, spawn_key=(12, 0)))
     names = {"A": "A", "B": "B", "a": "readout"}
     parameters = {key: value.detach() for key, value in module.named_parameters()}
 
@@ -166,13 +167,10 @@ def test_tangent_kernels_against_jacobians_of_torch_func(x, solver):
 
     jacobians = torch.func.jacrev(outputs)(parameters)
     flat = {group: jacobians[name].reshape(len(x), -1).numpy() for group, name in names.items()}
-    stream = np.random.default_rng(2)
-    assert np.array_equal(stream.standard_normal((12, 12)), parameters["A"].numpy())
+    options = {"width": 12, "draws": [0], "seed": 4, "tau0": 1.0, "solver": solver}
     for trained in ("a", "aA", "aAB"):
         expected = sum(flat[group] @ flat[group].T for group in trained)
-        deq = DEQ("tanh", A2, B2)
-        ensemble = Ensemble(deq, x, 12, *centring(deq, 1.0), SolverOptions(solver))
-        (draw,) = ensemble.kernels([np.random.default_rng(2)], trained)
+        (draw,) = network_draws(x.numpy(), DEQ("tanh", A2, B2), trained=trained, **options)
         np.testing.assert_allclose(draw.kernel, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
@@ -245,6 +243,59 @@ def test_moves_between_types(x):
         module(x)
 
 
+def room_for(samples, module):
+    return network_bytes(module.width, samples, 0, module.A.element_size(), module.options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed"])
+def test_samples_in_chunks(x, dtype):
+    many = torch.cat([x, -x, 2 * x]).reshape(3, 5, 3)
+    module = made("gelu", width=30, dtype=dtype)
+    with torch.no_grad():
+        whole, states = module(many), module.features(many)
+        assert module.last_report.chunks == 1
+        iterations = module.last_report.iterations
+        module.memory = room_for(4, module)
+        chunked = module(many)
+        report = module.last_report
+        # both within 1e-12 c/(1 - c) of the fixed point, c < 0.8
+        torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-10)
+        torch.testing.assert_close(module.features(many), states, rtol=0, atol=1e-11)
+    assert (report.chunks, report.to_dict()["chunks"], report.to_dict()["samples"]) == (4, 4, 15)
+    assert np.abs(report.iterations - iterations).max() <= 1
+    assert report.succeeded
+    assert module(many[0, :0]).shape == (0, 2)
+    module(many).sum().backward()  # gradients need all samples
+    assert module.last_report.chunks == 1
+    module.memory = room_for(1, module) - 1
+    with (
+        torch.no_grad(),
+        pytest.raises(MemoryLimitError, match=r"one sample at width 30 takes \d+ bytes, .*raise memory"),
+    ):
+        module(many)
+
+
+def test_chunks_that_do_not_fit_on_the_device_are_halved(x, monkeypatch):
+    sizes, limit, whole = [], 2, deq.module.implicit_state
+
+    def limited(weight, shift, system):
+        sizes.append(len(shift))
+        if len(shift) > limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return whole(weight, shift, system)
+
+    module = made()
+    expected = module(x).detach()
+    monkeypatch.setattr(deq.module, "implicit_state", limited)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-11)
+        assert sizes == [5, 3, 2, 2, 1]
+        assert module.last_report.chunks == 3
+        limit = 0
+        with pytest.raises(MemoryLimitError, match="one sample at width 6 does not fit on cpu"):
+            module(x)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 def test_cuda_agrees(x):
@@ -307,6 +358,7 @@ def test_jumps_have_states_and_no_gradients(x):
         ({"solver": "newton"}, "solver must be one of"),
         ({"solver": SolverOptions(tol=1e-9), "dtype": "float32"}, "below which float32 cannot go"),
         ({"tau0": 0}, "tau0"),
+        ({"memory": 0}, "memory must be a positive number of bytes"),
         ({"deq": "tanh"}, "deq must be a DEQ; got str"),
     ],
 )

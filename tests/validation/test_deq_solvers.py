@@ -208,6 +208,56 @@ def test_float32_reaches_its_tolerance_and_mixed_goes_beyond():
     assert mixed.most_iterations <= double.most_iterations + 5
 
 
+@pytest.mark.parametrize(("tol", "doubles"), [(None, 2), (1e-5, 1)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_mixed_precision_takes_one_or_two_products_in_float64(name, tol, doubles):
+    W, c = problem(strength=0.35)
+    f = state_map(name, W, c)
+    z, report = solve_fixed_point(f, None, SolverOptions(tol=tol, mixed=True))
+    # one where float32 ended and one to check; of a tolerance that float32 reaches, the first is the check
+    assert (report.iterations - report.single == doubles).all()
+    change, norm = f.advance(z, torch.empty_like(z))
+    contraction = np.linalg.norm(W, 2) / math.sqrt(M)
+    # z = f(y), so |f(z) - z| <= contraction |z - y| and the residual reported is |z - y|/|z|
+    assert ((change / norm).numpy() <= 1.01 * contraction * report.residual + 10 * EPS).all()
+    assert report.worst_residual <= report.tolerance
+
+
+@pytest.mark.parametrize("draws", [None, 2])
+def test_a_map_near_a_point_is_the_map(draws):
+    W, c = problem(draws=draws, strength=0.35)
+    slopes = 1 / np.cosh(c) ** 2 / math.sqrt(M)
+    start = torch.tensor(np.random.default_rng(7).standard_normal(c.shape) / math.sqrt(M))
+    for f in (state_map("gelu", W, c), AdjointMap(*(torch.tensor(x) for x in (W, c, slopes)))):
+        near, norms = f.near(start), np.linalg.norm(W, 2, axis=(-2, -1)).max()
+        assert near.zero is start
+        there, exact = torch.empty_like(start), torch.empty_like(start)
+        near.advance(start, there, zero=True)
+        f.advance(start, exact)
+        assert (there - exact).abs().max() <= 10 * M * EPS
+        for size in (1e-3, 1e-6):
+            z = start + size * torch.tensor(np.random.default_rng(8).standard_normal(c.shape))
+            rows = torch.arange(1, N)
+            near.select(rows).advance(z[..., rows, :], there[..., rows, :].contiguous())
+            near.advance(z, there)
+            f.advance(z, exact)
+            # M products in float32 of the difference alone; |g'| < 1.13/sqrt(m)
+            moved = float(torch.linalg.vector_norm(z - start, dim=-1).max())
+            assert (there - exact).abs().max() <= (M + 2) * 2.0**-24 * 1.13 * norms * moved + 100 * EPS
+    with pytest.raises(InputError, match="no other type"):
+        near.to(torch.float32)
+
+
+def test_mixed_precision_where_float32_overflows():
+    W, c = problem(strength=0.35)
+    options = SolverOptions(mixed=True)
+    expected, _ = solve_fixed_point(state_map("relu", W, c * 2.0**150))  # 2^128 is beyond float32
+    z, report = solve_fixed_point(state_map("relu", W, c * 2.0**150), None, options)
+    assert (report.iterations - report.single > 10).all()  # the samples start anew in float64
+    contraction = np.linalg.norm(W, 2) / math.sqrt(M)
+    assert ((z - expected).abs().numpy() <= 2 * bound(expected.numpy(), 1e-12, contraction)).all()
+
+
 def test_zero_samples_converge_to_zero():
     W, c = problem()
     c[2] = 0.0

@@ -16,6 +16,8 @@ from equikernel.errors import ConvergenceError, DataError, InputError
 from equikernel.numerics.kernels import explicit_kernels, explicit_ntk
 from equikernel.theory.activation import activation
 from equikernel.theory.models import DEQ, ExplicitNetwork, Layer
+from equikernel.validation.corrections import BiasMoments, bias_moments, fitted_power
+from equikernel.validation.draws import network_parts
 from equikernel.validation.empirical import (
     Draw,
     average_draws,
@@ -274,6 +276,61 @@ def test_ntk_is_the_gram_matrix_of_autograd_gradients(X, name, trained):
     np.testing.assert_allclose(draw.kernel, jacobian @ jacobian.T, rtol=0, atol=1e-9 * np.abs(draw.kernel).max())
 
 
+GROUPS = ("a", "A", "B", "aA", "aB", "AB", "aAB")
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu"])
+def test_the_ntk_of_any_groups_is_the_gram_matrix_of_unrolled_jacobians(X, name):
+    """torch.func differentiates plain iterations carried to convergence; it cannot see through the implicit solver."""
+    m, seed, a2, steps, data = 12, 4, 0.1, 120, X[:4]
+    phi = {"tanh": torch.tanh, "gelu": torch.nn.functional.gelu}[name]
+    (parts,) = network_parts(data, DEQ(name, a2, B2), width=m, draws=[0], seed=seed, tau0=1.0)
+    stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(m, 0)))
+    shapes = {"A": (m, m), "B": (m, X.shape[1]), "a": (m,)}
+    weights = {group: torch.tensor(stream.standard_normal(shape)) for group, shape in shapes.items()}
+    centre = stationary_mean(lambda t: phi(torch.tensor(t)).numpy(), a2)
+
+    def step(weights, z, x):
+        u = math.sqrt(a2) * (weights["A"] @ z) + math.sqrt(B2) * (weights["B"] @ x)
+        return (phi(u) - centre) / math.sqrt(m)
+
+    def unrolled(weights, x):
+        z = torch.zeros(m, dtype=torch.float64)
+        for _ in range(steps):
+            z = step(weights, z, x)
+        return weights["a"] @ z, z
+
+    samples = torch.tensor(data)
+    jacobians, states = torch.func.vmap(torch.func.jacrev(unrolled, has_aux=True), (None, 0))(weights, samples)
+    slopes = torch.func.vmap(torch.func.jacrev(step, argnums=1), (None, 0, 0))(weights, states, samples)
+    contraction = float(torch.linalg.matrix_norm(slopes, 2).max())
+    condition = 1 / (1 - contraction)
+    # the unrolled derivative lacks less than steps contraction^steps; a state stopped at 1e-12 is right to 1e-12
+    # condition, its adjoint, whose equation has the state in it (|phi''| <= 1), to 1e-12 condition^2, |a| ~ sqrt(m)
+    assert contraction < 0.75
+    assert steps * contraction**steps < 1e-12
+    tolerance = 4e-12 * condition**2 * math.sqrt(m)
+    rows = {group: J.reshape(len(data), -1).numpy() for group, J in jacobians.items()}
+    for trained in GROUPS:
+        jacobian = np.hstack([rows[group] for group in trained])
+        expected = jacobian @ jacobian.T
+        found = parts.kernel(trained).kernel
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+        (draw,) = network_draws(data, DEQ(name, a2, B2), width=m, draws=[0], seed=seed, tau0=1.0, trained=trained)
+        # the states of a CK alone are the same to the bit: the readout is drawn last
+        assert np.array_equal(draw.kernel, found)
+
+
+def stationary_mean(phi, sigma_a2):
+    """E[phi(tau* xi)] at tau0 = 1, by Gauss-Hermite quadrature and iteration of q = sigma_a2 Var phi + sigma_b2."""
+    q = B2
+    for _ in range(60):
+        values = phi(np.sqrt(q) * NODES)
+        mean = float(WEIGHTS @ values)
+        q = sigma_a2 * float(WEIGHTS @ (values - mean) ** 2) + B2
+    return mean
+
+
 @pytest.mark.parametrize("trained", ["aA", "aAB"])
 def test_ntk_extrapolates_to_theory(X, tanh_kernel, trained):
     G, L = tanh_kernel
@@ -458,6 +515,62 @@ def test_the_fit_recovers_limit_and_slope():
     assert curved.misfit > 20
 
 
+def test_the_quadratic_fit_removes_what_the_linear_one_leaves():
+    rng, widths = np.random.default_rng(3), (20, 40, 80, 160, 320)
+    truth, bias, curvature = np.diag([1.0, 2.0, 3.0]), 2.0, 500.0
+    kernels = [synthetic(rng, truth, bias + curvature / m, (m,), 400, np.eye(6))[0] for m in widths]
+    linear, quadratic = fit_ladder(kernels, truth), fit_ladder(kernels, truth, 2)
+    assert not linear.summary.consistent
+    assert linear.misfit > 5
+    assert quadratic.summary.consistent
+    assert (np.abs(quadratic.limit - truth) < 4.5 * quadratic.limit_error).all()
+    assert (np.abs(quadratic.slope - bias) < 4.5 * quadratic.slope_error).all()
+    # the coefficient of 1/m^2 against zero, in standard errors of least squares with variances 2/(m draws)
+    design = np.vander([1 / m for m in widths], 3, increasing=True)
+    covariance = np.linalg.inv(design.T @ np.diag([200.0 * m for m in widths]) @ design)
+    expected = curvature / math.sqrt(covariance[2, 2])
+    assert quadratic.highest.mean == pytest.approx(expected, rel=0.1, abs=4 / math.sqrt(6))
+    assert quadratic.highest.p_value < 1e-3
+    straight = [synthetic(rng, truth, bias, (m,), 400, np.eye(6))[0] for m in widths]
+    assert fit_ladder(straight, truth, 2).highest.p_value > 1e-3
+    # without any bias the coefficient of 1/m of the linear fit is no more than noise
+    assert fit_ladder([synthetic(rng, truth, 0, (m,), 50, np.eye(6))[0] for m in widths], truth).highest.p_value > 1e-3
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_power_of_the_bias_and_its_size(power):
+    rng, widths, shared = np.random.default_rng(8), (16, 32, 64, 128), 0.7
+    truth = np.eye(4) + 0.3
+    mixing = np.vstack([np.full((1, 10), shared), math.sqrt(1 - shared**2) * np.eye(10)])
+    biases = [0.25 * m * (m / 16) ** -power for m in widths]
+    found = []
+    for _ in range(12):
+        kernels = [synthetic(rng, truth, b, (m,), 32, mixing)[0] for m, b in zip(widths, biases, strict=True)]
+        found.append(bias_moments(kernels, truth))
+    # 95 % intervals: fewer than 8 of 12 right has probability 2e-4
+    assert sum(p.low <= power <= p.high for p in map(fitted_power, ([one] for one in found))) >= 8
+    together = fitted_power(found)
+    assert abs(together.value - power) < 2 * together.error
+    assert together.error < 0.5  # tells the three powers apart
+    if power == 1.0:
+        # squares are free of bias, and the bias is 4/m in units of the kernel's root mean square
+        squares = [(1024 * one.size(1024)) ** 2 * np.mean(truth**2) for one in found]
+        assert np.mean(squares) == pytest.approx(16.0, abs=4 * np.std(squares, ddof=1) / math.sqrt(12))
+    again = BiasMoments.from_dict(json.loads(json.dumps(found[0].to_dict())))
+    assert fitted_power([again]) == fitted_power(found[:1])
+
+
+def test_a_power_needs_widths_draws_and_fluctuations():
+    rng = np.random.default_rng(2)
+    kernels = synthetic(rng, np.eye(2), 1.0, (8, 16), 4, np.eye(3))
+    with pytest.raises(InputError, match="two or more widths"):
+        bias_moments(kernels[:1], np.eye(2))
+    with pytest.raises(InputError, match="4 or more draws"):
+        bias_moments(synthetic(rng, np.eye(2), 1.0, (8, 16), 3, np.eye(3)), np.eye(2))
+    with pytest.raises(InputError, match="differ between draws"):
+        bias_moments(synthetic(rng, np.eye(2), 1.0, (8, 16), 4, np.zeros((3, 3))), np.eye(2))
+
+
 def test_expected_maximum_of_few_scores():
     rng = np.random.default_rng(1)
     # E max of one and of three |N(0, 1)| (n = 1 and 2), the latter by parts: 12/pi^(3/2) arctan(1/sqrt(2))
@@ -526,8 +639,12 @@ def test_bad_data_and_networks(X):
         empirical_ck(np.zeros((2, 2)), DEQ("tanh"), width=8, draws=2, seed=0)
     with pytest.raises(InputError, match="jumps at x = 0"):
         empirical_ntk(X, DEQ("sign"), width=8, draws=2, seed=0)
-    with pytest.raises(InputError, match="trained must be one of"):
-        empirical_ntk(X, DEQ("tanh"), width=8, draws=2, seed=0, trained="B")
+    for trained in ("", "c", "aa", "ABA", "all", 3):
+        with pytest.raises(InputError, match=r"trained must name one or more of the groups a .*; got"):
+            empirical_ntk(X, DEQ("tanh"), width=8, draws=2, seed=0, trained=trained)
+    (states,) = network_parts(X, DEQ("tanh"), width=8, draws=[0], seed=0, adjoints=False)
+    with pytest.raises(InputError, match="trained 'B' needs the adjoints"):
+        states.kernel("B")
     with pytest.raises(InputError, match=r"all.* for the NTK of an explicit network .*; got 'aA'"):
         width_ladder(X, ExplicitNetwork.of("tanh"), (8, 16), 4, 0, np.eye(6), trained="aA")
     with pytest.raises(InputError, match="jumps at x = 0"):
@@ -536,12 +653,14 @@ def test_bad_data_and_networks(X):
 
 def test_bad_ladders(X):
     deq = DEQ("tanh")
-    with pytest.raises(InputError, match="two or more different widths"):
+    with pytest.raises(InputError, match="up to 1 needs 2 or more different widths"):
         width_ladder(X, deq, (8, 8), 4, 0, np.eye(6))
     with pytest.raises(InputError, match="draws must be a whole number, 4 or more"):
         width_ladder(X, deq, (8, 16), 3, 0, np.eye(6))
     kernels = [empirical_ck(X, deq, width=m, draws=4, seed=0) for m in (8, 16)]
     with pytest.raises(DataError, match=r"got \(5, 5\) beside \(6, 6\)"):
         fit_ladder(kernels, np.eye(5))
+    with pytest.raises(InputError, match="up to 2 needs 3 or more different widths"):
+        fit_ladder(kernels, np.eye(6), 2)
     with pytest.raises(InputError, match="4 draws or more"):
         fit_ladder([kernels[0], empirical_ck(X, deq, width=16, draws=2, seed=0)], np.eye(6))

@@ -193,7 +193,7 @@ def test_activation_without_fixed_point_does_not_stop_the_rest(tmp_path: Path) -
 
 
 def test_missing_optional_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("equikernel.validation.datasets._find", lambda *_: [])
+    monkeypatch.setattr("equikernel.validation.datasets.named._find", lambda *_: [])
     config = ReportConfig(
         (DEQ("2*x", "0.3"),), ("gmm", "fashion-mnist"), settings=dataclasses.replace(TINY, real_samples=59)
     )

@@ -13,6 +13,7 @@ from equikernel.numerics.arithmetic import _BOUNDED, _Bounded
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.piecewise import PiecewiseProgram
 from equikernel.theory.registry import names
+from equikernel.validation.torch_arithmetic import TORCH, values_over
 
 EXPRESSIONS = (
     "x*tanh(log(1+exp(x)))",
@@ -193,6 +194,60 @@ def test_type_and_shape_are_kept(spec, dtype):
 @pytest.mark.parametrize("name", ["relu", "hard_tanh", "relu6", "sign", "gelu", "identity"])
 def test_nan_stays_nan(name):
     assert torch.isnan(activation(name).function("torch")(torch.tensor([float("nan")]))).all()
+
+
+CLIPPED = ("relu", "hard_tanh", "relu6", "max(min(x,1),-2)*0.5", "max(min(2*x+0.3,1.1),-0.7)", "where(x<0.3,0.3,x)")
+NOT_CLIPPED = ("abs", "leaky_relu", "elu", "min(x,0)", "max(-x,0)", "where(x<0,5,x)", "where(x<0,0,x+1)", "hard_shrink")
+
+
+def piece_by_piece(function, x):
+    """The definition: each piece on its side of the breakpoints, the values at those, and NaN for NaN."""
+    first, *others = function._program.programs
+    result = first.run(TORCH, x)
+    for at, program in zip(function.rounded_breaks(x.dtype), others, strict=True):
+        result = torch.where(at.left_of(x), result, program.run(TORCH, x))
+        if at.value is not None:
+            result = torch.where(x == at.point, at.value, result)
+    return torch.where(torch.isnan(x), x, result) if others else result
+
+
+def points_with_two_zeros(act, dtype):
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-320, 1e-45, 1e-7, 1.0, 1e30, 1e300]
+    x = torch.tensor([*special, *(float(b) for b in act.breakpoints)], dtype=torch.float64).to(dtype)
+    infinity = torch.tensor(np.inf, dtype=dtype)
+    return torch.cat([x, -x, x.nextafter(infinity), x.nextafter(-infinity), torch.linspace(-9, 9, 257, dtype=dtype)])
+
+
+def same_bits(a, b):
+    return bool(((a == b) & (a.signbit() == b.signbit()) | a.isnan() & b.isnan()).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("spec", dict.fromkeys([*ALL, *CLIPPED, *NOT_CLIPPED]))
+def test_short_cuts_change_no_bit(spec, dtype):
+    act = activation(spec)
+    x = points_with_two_zeros(act, dtype)
+    for function in (act.function("torch"), act.derivative("torch")):
+        kept, expected = x.clone(), piece_by_piece(function, x)
+        assert same_bits(function(x), expected)
+        assert same_bits(x, kept)
+        assert same_bits(values_over(function, x.clone()), expected)
+
+
+def test_clipped_lines_take_one_pass():
+    for spec in CLIPPED:
+        assert activation(spec).function("torch").plan(torch.float64).clip is not None
+    for spec in NOT_CLIPPED:  # a zero's sign, a jump or a falling line stands against it
+        assert activation(spec).function("torch").plan(torch.float64).clip is None
+
+
+def test_values_over_takes_any_function():
+    x = torch.linspace(-2, 2, 5)
+    assert torch.equal(values_over(torch.tanh, x), torch.tanh(x))
+    relu = activation("relu").function("torch")
+    result = values_over(relu, x)
+    assert result is x
+    assert x.tolist() == [0.0, 0.0, 0.0, 1.0, 2.0]
 
 
 def test_trains_inside_a_module():

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from equikernel.numerics.data import row_norms
 from equikernel.numerics.dual import rotated_duals
-from equikernel.numerics.kernels.samples import SLOPE_TAIL, TAIL, Scales, largest_correlation, scaled_rows, share_left
+from equikernel.numerics.kernels.samples import TAIL, Scales, scaled_rows, series_reach
 from equikernel.numerics.kernels.table import TIERS, HermiteTable
 
 __all__ = [
@@ -181,16 +181,8 @@ def _long_rows(table: HermiteTable, side: Scales, places: IntArray, terms: int) 
     distinct, inverse = np.unique(places, return_inverse=True)
     rows = scaled_rows(table, side.variances[distinct], terms)
     rows[:, 0] = 0.0
-    squares = rows**2
-    slope_energy = side.slope_energy[distinct]
-    shares = [(squares.sum(axis=1), side.energy[distinct], TAIL, terms)]
-    if np.isfinite(slope_energy).all():
-        shares.append((squares @ np.arange(terms), slope_energy, SLOPE_TAIL, terms - 1))
-    limit = 1.0
-    for kept, total, allowed, power in shares:
-        left = share_left(kept[:, None], total)
-        limit = min(limit, float(largest_correlation(left, allowed, power)[0]))
-    return rows, inverse.ravel(), limit
+    reach = series_reach(rows, side.energy[distinct], side.slope_energy[distinct])
+    return rows, inverse.ravel(), reach
 
 
 def solve_by_angle(

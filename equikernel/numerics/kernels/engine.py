@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy as sp
 
-from equikernel.errors import UnstableError
+from equikernel.errors import ConvergenceError, UnstableError
 from equikernel.numerics.absolute import absolute_form
 from equikernel.numerics.blas import serial_blas
 from equikernel.numerics.centring import centring_scale
@@ -28,7 +28,7 @@ from equikernel.theory.activation import Activation
 from equikernel.theory.equations import ntk_entry
 from equikernel.theory.models import DEQ, ExplicitNetwork, require_trained
 
-__all__ = ["Engine", "Prepared", "not_a_contraction"]
+__all__ = ["Engine", "Prepared", "not_a_contraction", "not_settled"]
 
 FloatArray = npt.NDArray[np.float64]
 _LARGE_MEAN = 1e4  # mean^2/variance above which a constant is taken out of the activation
@@ -39,6 +39,14 @@ def not_a_contraction(name: str, what: str, rate: float) -> UnstableError:
     return UnstableError(
         f"sigma_a2 E[phi'(u) phi'(v)] = {rate:.6g} >= 1 for {what} with {name}: the kernel equation is not a "
         "contraction there and the neural tangent kernel diverges; reduce sigma_a2"
+    )
+
+
+def not_settled(name: str, what: str) -> ConvergenceError:
+    """The error for a pair whose equation did not converge."""
+    return ConvergenceError(
+        f"the kernel equation of {what} did not converge for {name} (sigma_a2 E[phi'(u) phi'(v)] is close to 1 or "
+        "above); reduce sigma_a2"
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "reach_of",
     "scaled_rows",
     "scales_of",
+    "series_reach",
     "share_left",
 ]
 
@@ -202,3 +203,19 @@ def largest_correlation(left: FloatArray, allowed: float, power: int | npt.NDArr
     with np.errstate(divide="ignore"):
         found: FloatArray = np.minimum((allowed / left) ** (1.0 / power), 1.0)
     return found
+
+
+def series_reach(rows: FloatArray, energy: FloatArray, slope_energy: FloatArray) -> float:
+    """The largest |r| up to which these series, all of the same length, lose no more than ``TAIL`` and ``SLOPE_TAIL``.
+
+    Args:
+        rows: (n, terms), C_k from k = 0 on; the first is of no account.
+        energy: (n,), of all terms but the first.
+        slope_energy: (n,), of the derivative; infinite where phi jumps.
+    """
+    squares, powers = rows[:, 1:] ** 2, np.arange(1, rows.shape[1])
+    shares = [(squares.sum(axis=1), energy, TAIL, rows.shape[1])]
+    if np.isfinite(slope_energy).all():
+        shares.append((squares @ powers, slope_energy, SLOPE_TAIL, rows.shape[1] - 1))
+    reaches = [largest_correlation(share_left(kept[:, None], total), tail, k) for kept, total, tail, k in shares]
+    return min(1.0, *(float(reach[0]) for reach in reaches))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from equikernel.errors import ConvergenceError, EquikernelError
+from equikernel.errors import EquikernelError
 from equikernel.numerics.kernels.careful import CAREFUL, CRITICAL, LONG, UNSETTLED, Pairs, Solved
-from equikernel.numerics.kernels.engine import not_a_contraction
+from equikernel.numerics.kernels.engine import not_a_contraction, not_settled
 from equikernel.numerics.kernels.leftover import solve_leftover
 from equikernel.numerics.kernels.problem import Problem, SharedLayer, Tile
 from equikernel.numerics.kernels.series import solve_tile
@@ -180,13 +180,7 @@ class TileWork:
 
     def _not_converged(self, i: int, j: int) -> Fault:
         a, b = self._numbers(i, j)
-        return Fault(
-            (a, b),
-            ConvergenceError(
-                f"the kernel equation of samples {a} and {b} did not converge for {self.problem.engine.name} "
-                "(sigma_a2 E[phi'(u) phi'(v)] is close to 1 or above); reduce sigma_a2"
-            ),
-        )
+        return Fault((a, b), not_settled(self.problem.engine.name, f"samples {a} and {b}"))
 
     def _numbers(self, i: int, j: int) -> tuple[int, int]:
         return self.problem.rows.first + i, self.problem.columns.first + j

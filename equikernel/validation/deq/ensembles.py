@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equikernel.errors import MemoryLimitError
-from equikernel.numerics.moments import gaussian_moments, require_derivative
+from equikernel.numerics.moments import gaussian_moments
 from equikernel.numerics.solve import solve
 from equikernel.theory.models import DEQ
 from equikernel.validation.deq.fixed_point import FixedPointReport, solve_fixed_point
 from equikernel.validation.deq.maps import AdjointMap, StateMap
 from equikernel.validation.deq.options import SolverOptions
+from equikernel.validation.deq.products import multiply
 from equikernel.validation.deq.weights import draw_hidden_weights, spectral_radius
-from equikernel.validation.explicit_networks import gram
 
-__all__ = ["Ensemble", "KernelDraw", "Networks", "centring", "divergence_remedy", "network_bytes"]
+__all__ = ["Ensemble", "Networks", "centring", "divergence_remedy", "network_bytes"]
 
 Array = NDArray[np.float64]
 
@@ -40,14 +41,6 @@ class Networks(NamedTuple):
     weight: Tensor
     shift: Tensor
     readout: Tensor | None
-
-
-class KernelDraw(NamedTuple):
-    """One network's kernel (n, n), the most iterations of its fixed points and their largest relative residual."""
-
-    kernel: Array
-    iterations: int
-    residual: float
 
 
 @lru_cache(maxsize=32)
@@ -136,13 +129,23 @@ class Ensemble:
         weight = self.X.new_empty(len(streams), m, m)
         inputs = self.X.new_empty(len(streams), m, p)
         last = self.X.new_empty(len(streams), 1, m) if readout else None
-        for k, stream in enumerate(streams):
-            weight[k] = torch.from_numpy(draw_hidden_weights(stream, m, self.family))
-            inputs[k] = torch.from_numpy(stream.standard_normal((m, p)))
+
+        def fill(k: int) -> None:
+            weight[k] = torch.from_numpy(draw_hidden_weights(streams[k], m, self.family))
+            inputs[k] = torch.from_numpy(streams[k].standard_normal((m, p)))
             if last is not None:
-                last[k, 0] = torch.from_numpy(stream.standard_normal(m))
-        shift = torch.matmul(self.X, inputs.mT).mul_(math.sqrt(self.deq.sigma_b2))
-        return Networks(weight.mul_(math.sqrt(self.deq.sigma_a2)), shift, last)
+                last[k, 0] = torch.from_numpy(streams[k].standard_normal(m))
+
+        threads = min(len(streams), torch.get_num_threads())
+        if threads == 1:
+            for k in range(len(streams)):
+                fill(k)
+        else:  # a stream is one thread's from first to last: the numbers are the same for any number of threads
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(fill, range(len(streams))))
+        # one product of the samples with the input weights of all networks
+        shift = multiply(self.X, inputs.view(-1, p)).view(len(self.X), -1, m).transpose(0, 1).contiguous()
+        return Networks(weight.mul_(math.sqrt(self.deq.sigma_a2)), shift.mul_(math.sqrt(self.deq.sigma_b2)), last)
 
     def states(self, networks: Networks, *, throw: bool = True) -> tuple[Tensor, FixedPointReport]:
         """The states z, (R, n, m), from z = 0.
@@ -180,41 +183,6 @@ class Ensemble:
             subject=self._subject("adjoint"),
             remedy=divergence_remedy(self.contraction, self.family),
         )
-
-    def kernels(self, streams: Sequence[np.random.Generator], trained: str | None = None) -> list[KernelDraw]:
-        """The kernel of every network: G = z^T z, or with A (and B) trained the tangent kernel.
-
-        Formula: G_ij + (delta_i . delta_j)(sigma_a^2 G_ij [A trained] + sigma_b^2 x_i . x_j [B trained]), without a
-        Jacobian of the parameters (theory, section 4).
-
-        Args:
-            streams: of the networks.
-            trained: None or "a" for the CK, "aA" or "aAB".
-
-        Raises:
-            InputError: a derivative that is not square integrable, with A trained.
-            ConvergenceError: as ``states``.
-        """
-        tangent = trained in ("aA", "aAB")
-        if tangent:
-            require_derivative(self.deq.activation)
-        networks = self.draw(streams, readout=tangent)
-        z, report = self.states(networks)
-        reports, kernels = [report], [gram(one.T) for one in z]
-        if tangent:
-            delta, report = self.adjoints(networks, z)
-            reports.append(report)
-            inputs = float(self.deq.sigma_b2) * gram(self.X.T) if trained == "aAB" else np.zeros(())
-            a2 = float(self.deq.sigma_a2)
-            kernels = [G + gram(one.T) * (a2 * G + inputs) for G, one in zip(kernels, delta, strict=True)]
-        return [
-            KernelDraw(
-                kernel,
-                max(int(r.iterations[k].max(initial=0)) for r in reports),
-                max(float(r.residual[k].max(initial=0.0)) for r in reports),
-            )
-            for k, kernel in enumerate(kernels)
-        ]
 
     def _subject(self, what: str) -> str:
         return f"the {what} of a DEQ with {self.deq.activation.name} at width {self.width}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +31,10 @@ class FixedPointReport:
         method: "plain", "anderson" or "broyden".
         tolerance: the relative residual asked for.
         iterations: (n,) or (R, n), evaluations of f until the sample stopped, those in float32 included.
-        single: of these, the ones in float32 of a mixed solve; zeros otherwise.
+        single: of these, the ones of a mixed solve whose matrix product was in float32; zeros otherwise.
         residual: |f(z) - z|/|f(z)| of the last evaluation, whose f(z) is the result.
         converged: residual <= tolerance.
+        chunks: how many parts the samples were solved in, one after the other, to save memory.
     """
 
     method: str
@@ -42,6 +43,7 @@ class FixedPointReport:
     single: NDArray[np.int64]
     residual: NDArray[np.float64]
     converged: NDArray[np.bool_]
+    chunks: int = 1
 
     @property
     def succeeded(self) -> bool:
@@ -58,6 +60,17 @@ class FixedPointReport:
         """The largest relative residual; NaN where a sample has none."""
         return float(self.residual.max(initial=0.0))
 
+    @staticmethod
+    def joined(parts: Sequence[FixedPointReport]) -> FixedPointReport:
+        """The report on all samples of solves in parts with the same options."""
+        if len(parts) == 1:
+            return parts[0]
+        arrays = ("iterations", "single", "residual", "converged")
+        together: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=-1) for name in arrays
+        }
+        return replace(parts[0], **together, chunks=len(parts))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; a residual that is not finite is None."""
         worst = self.worst_residual
@@ -69,6 +82,7 @@ class FixedPointReport:
             "iterations": self.most_iterations,
             "single": int(self.single.max(initial=0)),
             "residual": worst if np.isfinite(worst) else None,
+            "chunks": self.chunks,
         }
 
 
@@ -158,10 +172,39 @@ def _solve(
     single = _iterate(
         f.to(torch.float32), start.float(), options, floor, budget - 1, from_zero=from_zero, patience=_PATIENCE
     )
-    usable = torch.isfinite(single.residual)[..., None]
-    begin = torch.where(usable, single.solution.double(), start)
-    double = _iterate(f, begin, options, tolerance, budget - single.iterations)
-    return double._replace(iterations=double.iterations + single.iterations), single.iterations
+    begin = _usable(single, start)
+    finished, more = _finish_in_double(f, begin, options, tolerance, budget - single.iterations)
+    return finished._replace(iterations=finished.iterations + single.iterations), single.iterations + more
+
+
+def _finish_in_double(
+    f: FixedPointMap, start: Tensor, options: SolverOptions, tolerance: float, budget: Tensor
+) -> tuple[_Outcome, Tensor]:
+    """From where float32 ends to a residual in float64, and how many of the evaluations had products in float32.
+
+    The first evaluation is one of f, at the start. From there the iteration goes on with differences to the start,
+    small enough for products in float32, and what comes out is checked, and if need be improved, by f itself.
+    """
+    near = f.near(start)
+    if near is None:
+        outcome = _iterate(f, start, options, tolerance, budget)
+        return outcome, torch.zeros_like(outcome.iterations)
+    close = _iterate(near, start, options, tolerance, (budget - 1).clamp_min(1), from_zero=True, patience=_PATIENCE)
+    exact = close.iterations == 1  # f itself: converged, or out of budget
+    if bool(exact.all()):
+        return close, close.iterations - 1
+    double = _iterate(f, _usable(close, start), options, tolerance, budget - close.iterations)
+    outcome = _Outcome(
+        torch.where(exact[..., None], close.solution, double.solution),
+        torch.where(exact, 1, close.iterations + double.iterations),
+        torch.where(exact, close.residual, double.residual),
+    )
+    return outcome, close.iterations - 1
+
+
+def _usable(outcome: _Outcome, start: Tensor) -> Tensor:
+    """Where to go on in float64: the start for samples that overflowed in float32."""
+    return torch.where(torch.isfinite(outcome.residual)[..., None], outcome.solution.double(), start)
 
 
 def _iterate(

@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from equikernel.validation.torch_arithmetic import is_tracing as _  # noqa: F401 - says what to install without torch
+from equikernel.validation.torch_arithmetic import values_over  # first: it says what to install without torch
 
 # isort: split
 import torch
 from torch import Tensor
 
 from equikernel.errors import InputError
+from equikernel.validation.deq.products import multiply
 
 __all__ = ["AdjointMap", "CallableMap", "FixedPointMap", "StateMap"]
 
@@ -30,7 +31,7 @@ class FixedPointMap(ABC):
 
     @abstractmethod
     def advance(self, z: Tensor, out: Tensor, *, zero: bool = False) -> tuple[Tensor, Tensor]:
-        """Write f(z) to ``out``; the norms |f(z) - z| and |f(z)| of every sample. ``zero``: z is known to be zero."""
+        """Write f(z) to ``out``; the norms |f(z) - z| and |f(z)| of every sample. ``zero``: z is that of ``zero``."""
 
     @property
     @abstractmethod
@@ -48,6 +49,10 @@ class FixedPointMap(ABC):
     @abstractmethod
     def to(self, dtype: torch.dtype) -> FixedPointMap:
         """The map in another type."""
+
+    def near(self, start: Tensor) -> FixedPointMap | None:
+        """The map close to ``start``, which is its ``zero``, by products in float32; None if there is no such form."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,9 @@ class _AffineMap(FixedPointMap):
     weight: Tensor
     shift: Tensor
 
+    @abstractmethod
+    def select(self, rows: Tensor) -> _AffineMap: ...
+
     @property
     def zero(self) -> Tensor:
         return torch.zeros_like(self.shift)
@@ -92,19 +100,62 @@ class _AffineMap(FixedPointMap):
         """Replace u by g(u) for these rows of all samples, flattened over networks."""
 
     def advance(self, z: Tensor, out: Tensor, *, zero: bool = False) -> tuple[Tensor, Tensor]:
-        if zero:
-            out.zero_()
-        else:
-            torch.matmul(z, self.weight.mT, out=out)
+        return self.complete(None if zero else multiply(z, self.weight, out), z, out)
+
+    def complete(self, product: Tensor | None, z: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Write g(product + c) to ``out``, which may be the product; norms as of ``advance``. None: of zeros."""
         flat, old, shift = (x.view(-1, out.shape[-1]) for x in (out, z, self.shift))
+        added = None if product is None else product.view(-1, out.shape[-1])
         changes, norms = [], []
         for rows in _blocks(flat):
-            u = flat[rows].add_(shift[rows])
+            u = flat[rows]
+            if added is None:
+                u.copy_(shift[rows])
+            else:
+                torch.add(shift[rows], added[rows], out=u)
             self._finish(u, rows)
             changes.append(_norm(u - old[rows]))
             norms.append(_norm(u))
         change, norm = (x[0] if len(x) == 1 else torch.cat(x) for x in (changes, norms))
         return change.view(out.shape[:-1]), norm.view(out.shape[:-1])
+
+    def near(self, start: Tensor) -> FixedPointMap:
+        u = multiply(start, self.weight).add_(self.shift)
+        return _NearMap(replace(self, shift=u), self.weight.float(), start)
+
+
+@dataclass(frozen=True, eq=False)
+class _NearMap(FixedPointMap):
+    """A float64 map close to z_0 by products in float32: f(z) = g(u_0 + W (z - z_0)), u_0 = z_0 W^T + c in float64.
+
+    Only the product with the small difference is rounded to float32, so f is wrong by about eps_32 |z - z_0|, and it
+    is f itself at z_0. No derivative of g is taken: where g has a kink it is that of f.
+
+    Attributes:
+        map: g, with the shift u_0.
+        weight: W in float32.
+        zero: z_0.
+    """
+
+    map: _AffineMap
+    weight: Tensor
+    start: Tensor
+
+    @property
+    def zero(self) -> Tensor:
+        return self.start
+
+    def advance(self, z: Tensor, out: Tensor, *, zero: bool = False) -> tuple[Tensor, Tensor]:
+        if zero:
+            return self.map.complete(None, z, out)
+        difference = torch.sub(z, self.start, out=torch.empty_like(z, dtype=torch.float32))
+        return self.map.complete(multiply(difference, self.weight), z, out)
+
+    def select(self, rows: Tensor) -> _NearMap:
+        return _NearMap(self.map.select(rows), self.weight, self.start.index_select(-2, rows))
+
+    def to(self, dtype: torch.dtype) -> FixedPointMap:
+        raise InputError("a map of mixed precision has no other type")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +171,7 @@ class StateMap(_AffineMap):
     mean: float
 
     def _finish(self, u: Tensor, rows: slice) -> None:
-        torch.sub(self.phi(u), self.mean, out=u)
-        u.div_(math.sqrt(u.shape[-1]))
+        torch.sub(values_over(self.phi, u), self.mean, out=u).div_(math.sqrt(u.shape[-1]))
 
     def select(self, rows: Tensor) -> StateMap:
         return StateMap(self.weight, self.shift.index_select(-2, rows), self.phi, self.mean)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from equikernel.validation.torch_arithmetic import is_tracing  # first: it says 
 import torch
 from torch import Tensor
 
-from equikernel.errors import InputError
+from equikernel.errors import InputError, MemoryLimitError
 from equikernel.numerics.memory import require_memory
 from equikernel.theory.models import DEQ, exact_number, require_trained
-from equikernel.validation.deq.ensembles import centring, divergence_remedy
+from equikernel.validation.deq.ensembles import centring, divergence_remedy, network_bytes
 from equikernel.validation.deq.fixed_point import FixedPointReport
 from equikernel.validation.deq.implicit import ImplicitSystem, implicit_state
 from equikernel.validation.deq.options import SolverOptions, require_choice, require_count
@@ -41,6 +42,7 @@ class DEQModule(torch.nn.Module):
         expected_contraction: sigma_a^2 v at initialisation, the squared factor of contraction as m grows.
         options, adjoint_options: of the forward and the backward solves; may be replaced.
         throw: whether a sample that does not converge is an error; otherwise ask the reports. May be replaced.
+        memory: bytes within which samples are solved where no gradients are wanted, or None. May be replaced.
     """
 
     mean: Tensor
@@ -58,12 +60,13 @@ class DEQModule(torch.nn.Module):
         adjoint_options: SolverOptions,
         *,
         throw: bool,
+        memory: float | None,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         super().__init__()
         self.deq, self.width, self.in_features, self.family = deq, width, in_features, family
-        self.options, self.adjoint_options, self.throw = options, adjoint_options, throw
+        self.options, self.adjoint_options, self.throw, self.memory = options, adjoint_options, throw, memory
         mean, self.expected_contraction = centring(deq, tau0)
         place: dict[str, Any] = {"dtype": dtype, "device": device}
         self.A = torch.nn.Parameter(torch.empty(width, width, **place))
@@ -79,33 +82,22 @@ class DEQModule(torch.nn.Module):
         Raises:
             InputError: x has another last dimension, or another type or device than the weights.
             ConvergenceError: a sample's state did not converge; in the backward pass, its adjoint.
+            MemoryLimitError: not even one sample fits into ``memory``, or on the device.
         """
-        z = self.features(x)
-        return z if self.readout is None else torch.nn.functional.linear(z, self.readout)
+        readout = self.readout
+        return self._solved(x, None if readout is None else lambda z: torch.nn.functional.linear(z, readout))
 
     def features(self, x: Tensor) -> Tensor:
         """The states z, (..., m), whose inner products are the network's CK.
 
         Raises:
-            InputError, ConvergenceError: as ``forward``.
+            InputError, ConvergenceError, MemoryLimitError: as ``forward``.
         """
-        self._check(x)
-        shift = math.sqrt(self.deq.sigma_b2) * torch.nn.functional.linear(x.reshape(-1, self.in_features), self.B)
-        weight = math.sqrt(self.deq.sigma_a2) * self.A
-        self._last = ImplicitSystem(
-            activation=self.deq.activation,
-            mean=float(self.mean),
-            options=self.options,
-            adjoint_options=self.adjoint_options,
-            throw=self.throw,
-            subject=f"a DEQ module with {self.deq.activation.name} of width {self.width}",
-            remedy="at initialisation " + divergence_remedy(self.expected_contraction, self.family),
-        )
-        return implicit_state(weight, shift, self._last).reshape(*x.shape[:-1], self.width)
+        return self._solved(x, None)
 
     @property
     def last_report(self) -> FixedPointReport | None:
-        """Of the last forward solve."""
+        """Of the last forward solve; its ``chunks`` say in how many parts the samples were solved."""
         return None if self._last is None else self._last.report
 
     @property
@@ -161,6 +153,66 @@ class DEQModule(torch.nn.Module):
             f"sigma_b2={self.deq.sigma_b2}, {self.family}, {self.options.method}"
         )
 
+    def _solved(self, x: Tensor, then: Callable[[Tensor], Tensor] | None) -> Tensor:
+        """The states, or what ``then`` makes of them; without gradients, in chunks that fit into the memory."""
+        self._check(x)
+        rows = x.reshape(-1, self.in_features)
+        weight = math.sqrt(self.deq.sigma_a2) * self.A
+        self._last = system = ImplicitSystem(
+            activation=self.deq.activation,
+            mean=float(self.mean),
+            options=self.options,
+            adjoint_options=self.adjoint_options,
+            throw=self.throw,
+            subject=f"a DEQ module with {self.deq.activation.name} of width {self.width}",
+            remedy="at initialisation " + divergence_remedy(self.expected_contraction, self.family),
+        )
+
+        def solve(part: Tensor) -> Tensor:
+            shift = math.sqrt(self.deq.sigma_b2) * torch.nn.functional.linear(part, self.B)
+            z = implicit_state(weight, shift, system)
+            return z if then is None else then(z)
+
+        tensors = (rows, *self.parameters())
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            found = solve(rows)
+        else:
+            found = self._in_chunks(rows, solve, system)
+        return found.reshape(*x.shape[:-1], found.shape[-1])
+
+    def _in_chunks(self, rows: Tensor, solve: Callable[[Tensor], Tensor], system: ImplicitSystem) -> Tensor:
+        size, done = self._chunk(len(rows)), 0
+        found: list[Tensor] = []
+        reports: list[FixedPointReport] = []
+        while done < len(rows) or not found:
+            try:
+                found.append(solve(rows[done : done + size]))
+            except torch.cuda.OutOfMemoryError as error:
+                if size == 1:
+                    raise MemoryLimitError(
+                        f"one sample at width {self.width} does not fit on {rows.device}: take a smaller width, "
+                        "float32, or the CPU"
+                    ) from error
+                size = (min(size, len(rows) - done) + 1) // 2
+                continue
+            reports.append(cast("FixedPointReport", system.report))
+            done += size
+        system.report = FixedPointReport.joined(reports)
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _chunk(self, samples: int) -> int:
+        """How many samples to solve at once: all that ``memory`` has room for beside a copy of A."""
+        if self.memory is None:
+            return max(samples, 1)
+        fixed, one = (network_bytes(self.width, n, 0, self.A.element_size(), self.options) for n in (0, 1))
+        size = int((self.memory - fixed) // (one - fixed))
+        if size < 1:
+            raise MemoryLimitError(
+                f"one sample at width {self.width} takes {one} bytes, memory is {self.memory:.0f}: raise memory, or "
+                "take a smaller width"
+            )
+        return min(size, max(samples, 1))
+
     def _check(self, x: Tensor) -> None:
         if is_tracing() or torch.compiler.is_compiling():
             raise InputError("a DEQ module cannot be traced: how often it iterates depends on the data")
@@ -184,6 +236,7 @@ def deq_module(
     solver: str | SolverOptions = "plain",
     adjoint_solver: str | SolverOptions | None = None,
     throw: bool = True,
+    memory: float | None = None,
 ) -> DEQModule:
     """A DEQ as a module of torch, with random weights: formulas at ``DEQModule``.
 
@@ -200,11 +253,14 @@ def deq_module(
         solver: a method, "plain", "anderson" or "broyden", or options.
         adjoint_solver: the same for the backward pass; None: as ``solver``.
         throw: see ``DEQModule``.
+        memory: bytes that a solve without gradients (``torch.no_grad``) may take beside the module, its input and its
+            output: the samples are then solved in chunks. Solves with gradients keep what they need. On CUDA, chunks
+            that do not fit are halved, whether it is given or not. None: all samples at once.
 
     Raises:
         InputError: bad arguments; an activation without a torch form.
         NoFixedPointError, UnstableError: tau* does not exist.
-        MemoryLimitError: the weights do not fit into memory.
+        MemoryLimitError: the weights do not fit into memory; later, not even one sample fits into ``memory``.
     """
     if not isinstance(deq, DEQ):
         raise InputError(f"deq must be a DEQ; got {type(deq).__name__}")
@@ -216,6 +272,8 @@ def deq_module(
     adjoint_options = options if adjoint_solver is None else _options(adjoint_solver, mixed=mixed)
     for checked in (options, adjoint_options):
         checked.tolerance(str(tensor_type).removeprefix("torch."))
+    if memory is not None and not memory > 0:
+        raise InputError(f"memory must be a positive number of bytes, or None; got {memory!r}")
     scale = float(exact_number(tau0, "tau0", positive=True))
     deq.activation.function("torch")  # says why there is none
     if place.type == "cpu":
@@ -231,6 +289,7 @@ def deq_module(
         options,
         adjoint_options,
         throw=throw,
+        memory=memory,
         dtype=tensor_type,
         device=place,
     )

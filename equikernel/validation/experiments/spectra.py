@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from equikernel.numerics.kernels import implicit_kernels
 from equikernel.theory.models import DEQ
-from equikernel.validation.empirical import average_draws, network_draws
-from equikernel.validation.experiments.sources import MixtureSource, Source
+from equikernel.validation.empirical import Draw, average_draws, network_draws
+from equikernel.validation.experiments.sources import MixtureSource, Sample, Source
 from equikernel.validation.experiments.study import Runner, describe_deq, limited_threads
 
-__all__ = ["KINDS", "Spectra", "SpectraConfig", "spectra"]
+__all__ = ["KINDS", "Spectra", "SpectraConfig", "exact_kernel", "finite_kernels", "spectra"]
+
+Array = NDArray[np.float64]
 
 KINDS = ("exact", "equivalent", "empirical")
 
@@ -58,22 +61,8 @@ class SpectraConfig:
     def measure(self) -> dict[str, Any]:
         """Eigenvalues in decreasing order, and a standard error for those of the empirical kernel."""
         sample = self.source.load()
-        is_ntk = self.kernel == "ntk"
-        exact = getattr(
-            implicit_kernels(sample.X, self.deq, tau0=sample.tau0, trained=self.trained, ntk=is_ntk), self.kernel
-        )
-        with limited_threads(torch_too=True):
-            draws = list(
-                network_draws(
-                    sample.X,
-                    self.deq,
-                    width=self.width,
-                    draws=range(self.draws),
-                    seed=self.seed,
-                    trained=self.trained if is_ntk else None,
-                    tau0=sample.tau0,
-                )
-            )
+        exact = exact_kernel(sample, self.deq, self.kernel, self.trained)
+        draws = finite_kernels(sample, self.deq, self.kernel, self.trained, self.width, self.draws, self.seed)
         empirical = average_draws(draws, self.width)
         eigenvalues, vectors = np.linalg.eigh(empirical.mean)
         # to first order an eigenvalue of the mean moves with v^T G v over the draws, v its eigenvector
@@ -87,6 +76,31 @@ class SpectraConfig:
             "empirical_error": _decreasing(error),
             "rounding": len(exact) * float(np.finfo(float).eps) * float(np.linalg.norm(exact)),
         }
+
+
+def exact_kernel(sample: Sample, deq: DEQ, kernel: str, trained: str) -> Array:
+    """The exact "ck" or "ntk" of infinite width on a sample."""
+    kernels = implicit_kernels(sample.X, deq, tau0=sample.tau0, trained=trained, ntk=kernel == "ntk")
+    chosen: Array = getattr(kernels, kernel)
+    return chosen
+
+
+def finite_kernels(
+    sample: Sample, deq: DEQ, kernel: str, trained: str, width: int, draws: int, seed: int
+) -> list[Draw]:
+    """The same kernel of each of ``draws`` networks of finite width."""
+    with limited_threads(torch_too=True):
+        return list(
+            network_draws(
+                sample.X,
+                deq,
+                width=width,
+                draws=range(draws),
+                seed=seed,
+                trained=trained if kernel == "ntk" else None,
+                tau0=sample.tau0,
+            )
+        )
 
 
 def _decreasing(increasing: Iterable[float]) -> list[float]:

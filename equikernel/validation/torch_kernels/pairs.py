@@ -1,30 +1,26 @@
-r"""The pairs of a tile in torch: a Horner pass and a third-order step at a time, all pairs of the tile at once.
+"""Pairs in torch: a Horner pass and a third-order step at a time, over all pairs of a tile, or a list, at once.
 
 The equation and its notation are those of ``numerics.kernels.series``: a pair's correlation r solves r = s + sigma_a2
 F(r) with F(r) = sum_(k>=1) C_ik C_jk r^k, and
 
     G = A_i0 A_j0 + w_i w_j F(r),   E[phi'(u) phi'(v)] = F'(r).
 
-Everything is float64. Every operation writes into arrays that were made before, so that a tile takes no memory beyond
-its ``TileArrays`` (and what ``bytes_of_pair`` adds for the kernels made of them).
+Everything is float64. The operations on a tile write into arrays that were made before.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-# before torch, for it says what to install where torch is missing
-import equikernel.validation.torch_arithmetic  # noqa: F401
-import torch  # isort: skip
+import torch
 
 from equikernel.numerics.kernels.careful import CRITICAL
 from equikernel.numerics.kernels.problem import SharedLayer
+from equikernel.validation.torch_kernels.arrays import Pairing, TileArrays
 
-__all__ = ["BYTES_OF_PAIR", "Samples", "SolvedTile", "TileArrays", "Workspace", "solve_pairs"]
+__all__ = ["solve_pairs"]
 
 Tensor = torch.Tensor
 FloatArray = npt.NDArray[np.float64]
@@ -33,150 +29,60 @@ _STEPS = 8  # full passes after which a pair is left to the careful methods
 _STEP = 1e-7  # a last step this small leaves nothing in F and 1e-13 in F'
 _FLAT = 1e-3  # the smallest 1 - sigma_a2 F' that a plain iteration is trusted with
 _MARGIN = 1.0001  # the step after a pass may take |r| a little beyond what its terms were chosen for
-_FLOATS, _MARKS = 8, 2  # arrays of a tile
-_KERNELS = 3  # arrays of float64 that forming the NTK of a tile takes besides
-BYTES_OF_PAIR = 8 * (_FLOATS + _KERNELS) + _MARKS
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples on the device, as the pairs see them.
-
-    Attributes:
-        X: (n, p).
-        roots: w_i = sqrt(q_i), (n,).
-        inverses: 1/w_i, 0 where w_i = 0, (n,).
-        means: A_i0, (n,).
-        first: C_i1, (n,).
-        terms: the packed C_ik, one row for every k, (K, n).
-    """
-
-    X: Tensor
-    roots: Tensor
-    inverses: Tensor
-    means: Tensor
-    first: Tensor
-    terms: Tensor
-
-    @classmethod
-    def of(cls, X: FloatArray, packed: FloatArray, device: torch.device) -> Samples:
-        """From data (n, p) and ``Scales.packed`` (n, 4 + K)."""
-        columns = torch.from_numpy(np.ascontiguousarray(packed.T)).to(device)
-        return cls(torch.from_numpy(X).to(device), *columns[:4], columns[4:])
-
-    def part(self, which: slice) -> Samples:
-        """Some of the samples, without a copy."""
-        few = (self.roots, self.inverses, self.means, self.first)
-        return Samples(self.X[which], *(array[which] for array in few), self.terms[:, which])
-
-
-@dataclass
-class TileArrays:
-    """Arrays of the pairs of one tile, all of one shape.
-
-    Attributes:
-        products: <x_i, x_j>.
-        s: the constant of the equation.
-        r: the correlation.
-        t: scratch; during a pass r^p.
-        value: F, in the end G.
-        slope: F', in the end E[phi'(u) phi'(v)].
-        bend: F''/2.
-        step: the size of the last step.
-        left: pairs that cannot be done here.
-        mark: scratch.
-    """
-
-    products: Tensor
-    s: Tensor
-    r: Tensor
-    t: Tensor
-    value: Tensor
-    slope: Tensor
-    bend: Tensor
-    step: Tensor
-    left: Tensor
-    mark: Tensor
-
-
-class Workspace:
-    """Memory for the largest tile, taken once; smaller tiles use a part of it."""
-
-    def __init__(self, pairs: int, device: torch.device) -> None:
-        self._floats = torch.empty((_FLOATS, pairs), dtype=torch.float64, device=device)
-        self._marks = torch.empty((_MARKS, pairs), dtype=torch.bool, device=device)
-
-    def arrays(self, rows: int, columns: int) -> TileArrays:
-        """Contiguous arrays (rows, columns)."""
-        parts = (block[:, : rows * columns].view(-1, rows, columns) for block in (self._floats, self._marks))
-        return TileArrays(*(array for part in parts for array in part))
-
-
-@dataclass(frozen=True)
-class SolvedTile:
-    """A tile after its passes: G and E[phi'(u) phi'(v)] are ``arrays.value`` and ``arrays.slope``.
-
-    Attributes:
-        arrays: valid until the next tile.
-        terms: packed terms of the last pass, 0 where it was in closed form.
-        passes: passes over the tile, the rough first one included.
-    """
-
-    arrays: TileArrays
-    terms: int
-    passes: int
 
 
 def solve_pairs(
-    rows: Samples,
-    columns: Samples,
+    pairing: Pairing,
     layer: SharedLayer,
     sigmas: tuple[float, float],
     own: tuple[Tensor, Tensor] | None,
     arrays: TileArrays,
-) -> SolvedTile:
-    """Solve every pair of a tile; what the series cannot do is marked in ``arrays.left``.
+) -> tuple[int, int]:
+    """Solve every pair: G and E[phi'(u) phi'(v)] are ``arrays.value`` and ``arrays.slope`` then.
+
+    What the series cannot do is marked in ``arrays.left``.
 
     The passes end when the last step of every pair is at most 1e-7, which leaves 1e-21 of r and, the derivatives being
     carried to the new r, 1e-13 of F'. Pairs that have not settled after 8 passes are marked too.
 
     Args:
-        rows: the tile's rows.
-        columns: the tile's columns.
+        pairing: which pairs.
         layer: how far the series reach, where to start, and how the terms are packed.
         sigmas: (sigma_a2, sigma_b2).
         own: places of pairs of identical samples, which are not solved, or None.
-        arrays: of the tile's shape, overwritten.
+        arrays: of the pairs' shape; ``arrays.products`` holds <x_i, x_j>, the others are overwritten.
+
+    Returns:
+        The packed terms of the last pass, 0 where it was in closed form, and the passes, the rough first one included.
     """
     sigma_a2, sigma_b2 = sigmas
-    products, s = arrays.products, arrays.s
-    torch.mm(rows.X, columns.X.T, out=products)
-    torch.mul(products, sigma_b2, out=s).addcmul_(rows.means[:, None], columns.means, value=sigma_a2)
-    s.mul_(rows.inverses[:, None]).mul_(columns.inverses)
+    rows, columns = pairing.rows, pairing.columns
+    left, right = pairing.left(rows.means), pairing.right(columns.means)
+    s = torch.mul(arrays.products, sigma_b2, out=arrays.s).addcmul_(left, right, value=sigma_a2)
+    s.mul_(pairing.left(rows.inverses)).mul_(pairing.right(columns.inverses))
     if own is not None:
         s[own] = 0.0
     arrays.left.zero_()
-    terms, passes = _iterate(rows, columns, layer, sigma_a2, arrays)
+    terms, passes = _iterate(pairing, layer, sigma_a2, arrays)
     arrays.left.logical_or_(torch.gt(arrays.slope, CRITICAL / sigma_a2 if sigma_a2 else math.inf, out=arrays.mark))
     if own is not None:
         arrays.left[own] = False
-    arrays.value.mul_(rows.roots[:, None]).mul_(columns.roots).addcmul_(rows.means[:, None], columns.means)
-    return SolvedTile(arrays, terms, passes)
+    arrays.value.mul_(pairing.left(rows.roots)).mul_(pairing.right(columns.roots)).addcmul_(left, right)
+    return terms, passes
 
 
-def _iterate(
-    rows: Samples, columns: Samples, layer: SharedLayer, sigma_a2: float, arrays: TileArrays
-) -> tuple[int, int]:
+def _iterate(pairing: Pairing, layer: SharedLayer, sigma_a2: float, arrays: TileArrays) -> tuple[int, int]:
     """r, F and F' of all pairs. Returns the terms of the last pass and the number of passes."""
     _start(arrays, layer.starts)
     largest = _set_aside(arrays, layer.limit)
-    _evaluate(rows, columns, layer, _terms(layer.reach.rough, largest), arrays)
+    _evaluate(pairing, layer, _terms(layer.reach.rough, largest), arrays)
     _step(arrays, sigma_a2)
-    for passes in range(2, _STEPS + 2):
+    passes = 1
+    for _ in range(_STEPS):
+        passes += 1
         largest = min(_MARGIN * _set_aside(arrays, layer.limit), layer.limit)
         terms = _terms(layer.reach.exact, largest)
-        _evaluate(rows, columns, layer, terms, arrays)
-        # on the last step _terms were chosen for |r| <= largest
+        _evaluate(pairing, layer, terms, arrays)
         if _step(arrays, sigma_a2) <= _STEP and _magnitude(arrays.r) <= layer.limit:
             break
     else:
@@ -200,7 +106,7 @@ def _magnitude(values: Tensor) -> float:
 def _start(arrays: TileArrays, starts: FloatArray) -> None:
     """R from a polynomial of degree 5 in s."""
     s, r = arrays.s, arrays.r
-    *coefficients, reach = (starts[0] if _magnitude(s) <= starts[0, -1] else starts[1]).tolist()
+    *coefficients, _ = (starts[0] if _magnitude(s) <= starts[0, -1] else starts[1]).tolist()
     r.fill_(coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         r.mul_(s).add_(coefficient)
@@ -221,31 +127,32 @@ def _set_aside(arrays: TileArrays, limit: float) -> float:
     return _magnitude(arrays.r)
 
 
-def _evaluate(rows: Samples, columns: Samples, layer: SharedLayer, terms: int, arrays: TileArrays) -> None:
+def _evaluate(pairing: Pairing, layer: SharedLayer, terms: int, arrays: TileArrays) -> None:
     """F, F' and F''/2 at r: F = C_i1 C_j1 r + r^m Q(r^p), or in closed form for phi = a x + b |x| + c."""
     power, stride, bend = layer.form
     if bend:
         _absolute_value(arrays, 2.0 * bend / math.pi)
     else:
-        _horner(rows.terms, columns.terms, terms, stride, arrays)
+        _horner(pairing, terms, stride, arrays)
         _compose(power, stride, arrays)
-    left, right = rows.first[:, None], columns.first
+    left, right = pairing.left(pairing.rows.first), pairing.right(pairing.columns.first)
     arrays.slope.addcmul_(left, right)
     torch.mul(arrays.r, left, out=arrays.t)
     arrays.value.addcmul_(arrays.t, right)
 
 
-def _horner(a: Tensor, b: Tensor, terms: int, stride: int, arrays: TileArrays) -> None:
-    """Q(t), Q'(t) and Q''(t)/2 for Q = sum_k a_k b_k t^k, t = r^p."""
+def _horner(pairing: Pairing, terms: int, stride: int, arrays: TileArrays) -> None:
+    """Q(t), Q'(t) and Q''(t)/2 for Q = sum_k C_ik C_jk t^k over the packed terms, t = r^p."""
+    a, b = pairing.rows.terms, pairing.columns.terms
     q0, q1, q2 = arrays.value, arrays.slope, arrays.bend
     t = arrays.r if stride == 1 else torch.mul(arrays.r, arrays.r, out=arrays.t)
-    torch.mul(a[terms - 1, :, None], b[terms - 1], out=q0)
+    torch.mul(pairing.left(a[terms - 1]), pairing.right(b[terms - 1]), out=q0)
     q1.zero_()
     q2.zero_()
     for k in range(terms - 2, -1, -1):
         torch.addcmul(q1, q2, t, out=q2)
         torch.addcmul(q0, q1, t, out=q1)
-        q0.mul_(t).addcmul_(a[k, :, None], b[k])
+        q0.mul_(t).addcmul_(pairing.left(a[k]), pairing.right(b[k]))
 
 
 def _compose(power: int, stride: int, arrays: TileArrays) -> None:
@@ -266,7 +173,7 @@ def _compose(power: int, stride: int, arrays: TileArrays) -> None:
 
 
 def _absolute_value(arrays: TileArrays, scale: float) -> None:
-    """scale (sqrt(1 - r^2) + r asin r - 1) and its derivatives [Cho & Saul 2009]; |r| stays clear of 1."""
+    """F and its derivatives where F = scale (sqrt(1 - r^2) + r asin r - 1) [Cho & Saul 2009]; |r| stays clear of 1."""
     r, root = arrays.r, arrays.bend
     torch.addcmul(torch.ones((), dtype=r.dtype, device=r.device), r, r, value=-1.0, out=root).sqrt_()
     torch.asin(r, out=arrays.slope)

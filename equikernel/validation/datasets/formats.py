@@ -10,16 +10,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from equikernel.errors import DataError
+from equikernel.errors import DataError, InputError
 from equikernel.validation.data_files import reading
 
-__all__ = ["CIFAR_SHAPE", "read_cifar10", "read_idx", "read_images"]
+__all__ = ["CIFAR_SHAPE", "PARTS", "read_cifar10", "read_idx", "read_images", "require_part"]
 
 Bytes = NDArray[np.uint8]
 
+PARTS = ("train", "test")
 CIFAR_SHAPE = (3, 32, 32)
 _CIFAR_PIXELS = math.prod(CIFAR_SHAPE)
 _CIFAR_FILES = {"train": tuple(f"data_batch_{k}.bin" for k in range(1, 6)), "test": ("test_batch.bin",)}
+
+
+def require_part(part: str) -> None:
+    """Refuse what is neither "train" nor "test".
+
+    Raises:
+        InputError: it is neither.
+    """
+    if part not in PARTS:
+        raise InputError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
 
 
 def read_idx(path: Path, dimensions: int) -> Bytes:
@@ -75,7 +86,9 @@ def read_cifar10(path: Path, part: str = "train") -> tuple[Bytes, Bytes]:
 
     Raises:
         DataError: unreadable, a batch missing, a size that is no multiple of 3073, a label above 9.
+        InputError: an unknown part.
     """
+    require_part(part)
     batches = {}
     with reading(path, "CIFAR-10 binary archive"), tarfile.open(path) as archive:
         for file in _CIFAR_FILES[part]:

@@ -1,0 +1,139 @@
+"""E psi_x(g_x) psi_y(g_y) and E psi_x' psi_y' for the effective activations of two samples, at any correlation.
+
+psi(g) = phi_c(u), g = u - a phi_c(u). By the product of the activation's double-exponential rules in (u_x, u_y), where
+the density is smooth on their scale; near correlation +-1 it is a ridge, and the inner integral runs along
+g_y = rho g_x + sqrt(1 - rho^2) w instead, with u_y solved for.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from equikernel.errors import AccuracyError
+from equikernel.numerics.initialisation.inputs import InputLaw
+from equikernel.numerics.initialisation.precision import Array, Precision
+from equikernel.numerics.initialisation.response import Response
+from equikernel.numerics.initialisation.symmetric import scale_of_u
+from equikernel.numerics.quadrature import FIRST_LEVEL, rule
+from equikernel.theory.activation import Activation
+
+__all__ = ["AGREEMENT", "PairTable", "Side"]
+
+AGREEMENT = 1e-13  # of two levels, relative to the Cauchy-Schwarz bound
+_PLAIN = Precision()
+_LAST_LEVEL = 10
+_ROWS = 2_000_000  # entries of a table handled at a time
+_NEGLIGIBLE = 1e-40
+_NEARLY_PARALLEL, _DEGENERATE = 0.98, 1e-12
+_REACH, _ORDER, _NEWTON = 9.0, 40, 8
+
+
+class Side:
+    """Nodes of one sample at one level: g, and the weights of psi and psi'."""
+
+    def __init__(self, phi: Activation, point: Response, centre: float, level: int) -> None:
+        law = InputLaw("centre", atoms=(-Fraction(centre),))
+        nodes = rule(phi).nodes(scale_of_u(phi, point.v, point.a, law, _PLAIN), level)
+        g = nodes.y - point.a * (nodes.phi - centre)
+        with np.errstate(under="ignore"):
+            alive = np.exp(-g * g / (2 * point.v)) > _NEGLIGIBLE
+        self.g = g[alive] / math.sqrt(point.v)
+        dy = nodes.dy[alive] / math.sqrt(point.v)
+        open_ = 1 - point.a * nodes.slope[alive]
+        self.value = dy * open_ * (nodes.phi[alive] - centre)
+        self.slope = dy * nodes.slope[alive]
+        self.u = nodes.y[alive]
+
+
+class PairTable:
+    """E psi_x psi_y and E psi_x' psi_y' at a covariance of (g_x, g_y)."""
+
+    def __init__(self, phi: Activation, x: Response, y: Response, centre: float) -> None:
+        self.phi, self.x, self.y, self.centre = phi, x, y, centre
+        self.root = math.sqrt(x.v * y.v)
+        self.sides: dict[int, tuple[Side, Side]] = {}
+        self.values, self.slopes = phi.function("numpy"), phi.derivative("numpy")
+        self.breakpoints = [float(b) for b in phi.breakpoints]
+
+    def _level(self, level: int) -> tuple[Side, Side]:
+        if level not in self.sides:
+            x = Side(self.phi, self.x, self.centre, level)
+            self.sides[level] = (x, x if self.y is self.x else Side(self.phi, self.y, self.centre, level))
+        return self.sides[level]
+
+    def at(self, covariance: float) -> tuple[float, float]:
+        """Both expectations at one covariance, levels agreeing to 1e-13.
+
+        Raises:
+            AccuracyError: correlation within 1e-12 of +-1, or features too narrow.
+        """
+        rho = covariance / self.root
+        previous: Array | None = None
+        size = np.array(
+            [math.sqrt(self.x.q * self.y.q), math.sqrt(self.x.integrals.replicon * self.y.integrals.replicon)]
+        )
+        sums = _product_sums if abs(rho) < _NEARLY_PARALLEL else self._inner_sums
+        for level in range(FIRST_LEVEL, _LAST_LEVEL if 1 - abs(rho) >= _DEGENERATE else 0):
+            found = sums(*self._level(level), rho)
+            if previous is not None and np.all(abs(found - previous) <= AGREEMENT * size):
+                return float(found[0]), float(found[1])
+            previous = found
+        raise AccuracyError(
+            f"the kernel of {self.phi.name} at correlation {rho:.8g} of the preactivations was not resolved: merge "
+            "samples that are nearly parallel, or rescale the activation"
+        )
+
+    def _inner_sums(self, x: Side, y: Side, rho: float) -> Array:
+        """The double sums with g_y = rho g_x + sqrt(1 - rho^2) w and panels in w that end at the kinks of psi_y."""
+        spread = math.sqrt((1 - rho) * (1 + rho))
+        kinks = [(b - self.y.a * (self.values(b) - self.centre)) / math.sqrt(self.y.v) for b in self.breakpoints]
+        cuts = np.clip((np.array(kinks)[None, :] - rho * x.g[:, None]) / spread, -_REACH, _REACH)
+        ends = np.tile([-_REACH, 0.0, _REACH], (len(x.g), 1))
+        edges = np.sort(np.concatenate([ends, cuts], axis=1), axis=1)
+        half, middle = 0.5 * np.diff(edges), 0.5 * (edges[:, 1:] + edges[:, :-1])
+        nodes, weights = np.polynomial.legendre.leggauss(_ORDER)
+        w = (middle[:, :, None] + half[:, :, None] * nodes).reshape(len(x.g), -1)
+        with np.errstate(under="ignore"):
+            inner = (half[:, :, None] * weights).reshape(len(x.g), -1) * np.exp(-0.5 * w * w)
+            outer = np.exp(-0.5 * x.g * x.g) / math.sqrt(2 * math.pi)
+        inner /= inner.sum(axis=1, keepdims=True)
+        u = self._solved(rho * x.g[:, None] + spread * w, y)
+        psi = self.values(u) - self.centre
+        slope = self.slopes(u)
+        slope = slope / (1 - self.y.a * slope)
+        return np.array(
+            [
+                np.sum(outer * x.value * np.sum(inner * psi, axis=1)),
+                np.sum(outer * x.slope * np.sum(inner * slope, axis=1)),
+            ]
+        )
+
+    def _solved(self, g: Array, y: Side) -> Array:
+        """The u with u - a (phi(u) - centre) = sqrt(v) g: Newton's iteration between neighbouring nodes of y."""
+        order = np.argsort(y.u)
+        grid_u, grid_g = y.u[order], y.g[order]
+        place = np.clip(np.searchsorted(grid_g, g), 1, len(grid_g) - 1)
+        low, high = grid_u[place - 1], grid_u[place]
+        outside = (g < grid_g[0]) | (g > grid_g[-1])  # where the weight is nil
+        u = np.where(outside, np.clip(g, grid_g[0], grid_g[-1]), np.interp(g, grid_g, grid_u))
+        target = math.sqrt(self.y.v) * g
+        for _ in range(_NEWTON):
+            step = (u - self.y.a * (self.values(u) - self.centre) - target) / (1 - self.y.a * self.slopes(u))
+            u = np.where(outside, u, np.clip(u - step, low, high))
+        return np.asarray(u)
+
+
+def _product_sums(x: Side, y: Side, rho: float) -> Array:
+    """The two double sums against the bivariate normal density of correlation rho."""
+    gap = 1 - rho * rho
+    total = np.zeros(2)
+    step = max(1, _ROWS // len(y.g))
+    for k in range(0, len(x.g), step):
+        g = x.g[k : k + step, None]
+        with np.errstate(under="ignore"):
+            density = np.exp(-0.5 * (g * g + (y.g - rho * g) ** 2 / gap)) / (2 * math.pi * math.sqrt(gap))
+        total += x.value[k : k + step] @ density @ y.value, x.slope[k : k + step] @ density @ y.slope
+    return total

@@ -1,0 +1,1 @@
+"""Spectra of the kernels, and the rates at which the equivalents approach them."""

@@ -1,0 +1,1 @@
+"""Predictions of the kernel regime: training dynamics, ridge regression, weight decay."""

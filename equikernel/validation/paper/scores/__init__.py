@@ -1,0 +1,1 @@
+"""Every activation against finite networks: z-scores and corrections of finite width."""
