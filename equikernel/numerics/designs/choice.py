@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from equikernel.numerics.designs.exclusion.shapes import is_even
 from equikernel.numerics.designs.functionals import reflection
 from equikernel.numerics.designs.problem import DesignProblem
-from equikernel.numerics.designs.refusals import impossible_depths, impossible_design
+from equikernel.numerics.designs.refusals import impossible_depths, impossible_design, loses_networks
 from equikernel.numerics.designs.targets import Target
 from equikernel.theory.families import FAMILIES, Family, LayerFamily
 
-__all__ = ["depths_to_try", "families_to_try", "problems"]
+__all__ = ["depths_to_try", "families_to_try", "problems", "wider_problems"]
 
 _FORCED = 1e-10  # relative: ratios of coefficients that agree to it count as equal, to be confirmed by the solution
 # in this order, the nearest of a group is taken: polynomials last, whose slopes have no bound
@@ -76,21 +77,50 @@ def families_to_try(target: Target, given: Family | None) -> list[list[Family]]:
 def problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterator[DesignProblem]:
     """The equations of a family, with what symmetry makes zero left out: there they would have double roots.
 
-    alpha3 = 0 makes every layer odd. alpha1 = 0, which is a product over the layers, makes one of them even.
+    alpha3 = 0 makes every layer odd. alpha1 = 0, which is a product over the layers, makes d1 = 0 in one of them: it is
+    even, or if it has no even part by which it could be replaced, d1 = 0 is one more equation.
     """
-    layers = given.at_depth(depth)
-    if target.is_odd:
-        layers = tuple(_restricted(layer, even=True) or layer for layer in layers)
-    first = "alpha1" if "alpha1" in target.floats else "beta1"
-    if not target.vanishes(first):
+    layers = _suited(target, given.at_depth(depth))
+    if not _has_flat_layer(target, layers):
         yield DesignProblem(target, layers, free)
         return
-    halves = [_restricted(layer, even=False) for layer in layers]
-    if not any(halves):
-        yield DesignProblem(target, layers, free)
-    for k, even in enumerate(halves):
-        if even is not None:
+    for k, layer in enumerate(layers):
+        even = _restricted(layer, even=False)
+        if even is None:
+            yield DesignProblem(target, layers, free, (("d1", k),))
+        else:
             yield DesignProblem(target, (*layers[:k], even, *layers[k + 1 :]), free)
+
+
+def wider_problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterator[DesignProblem]:
+    """The networks that ``problems`` leaves out: of several odd functions d1 may cancel, of several even ones d2.
+
+    All functions are in these, with the equation that the moment vanishes.
+    """
+    whole = given.at_depth(depth)
+    suited = _suited(target, whole)
+    lost = [loses_networks(given, *pair) for pair in zip(whole, suited, strict=True)]
+    layers = tuple(a if loses else b for loses, a, b in zip(lost, whole, suited, strict=True))
+    straight = tuple(("d2", k) for k, loses in enumerate(lost) if loses)
+    if not _has_flat_layer(target, layers):
+        if straight:
+            yield DesignProblem(target, layers, free, straight)
+        return
+    for k, layer in enumerate(layers):
+        even = _restricted(layer, even=False)
+        if straight or (even is not None and loses_networks(given, layer, even)):
+            yield DesignProblem(target, layers, free, (("d1", k), *straight))
+
+
+def _has_flat_layer(target: Target, layers: tuple[LayerFamily, ...]) -> bool:
+    """Whether alpha1 (beta1) is zero, so that a layer has d1 = 0, and none has it already as an even function."""
+    linear = "alpha1" if "alpha1" in target.floats else "beta1"
+    return target.vanishes(linear) and not any(is_even(layer) for layer in layers)
+
+
+def _suited(target: Target, layers: tuple[LayerFamily, ...]) -> tuple[LayerFamily, ...]:
+    """The layers without their even functions, if the target is odd."""
+    return tuple(_restricted(layer, even=True) or layer for layer in layers) if target.is_odd else layers
 
 
 def _restricted(layer: LayerFamily, *, even: bool) -> LayerFamily | None:

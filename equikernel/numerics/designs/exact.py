@@ -167,7 +167,13 @@ class ExactProblem:
         self.problem, self.targets, self.bits = problem, targets, bits
         known = (True, *problem.gauged)
         self._layers = [self._layer(f, fixed) for f, fixed in zip(problem.layers, known, strict=True)]
-        self.names = (*problem.target.fields, *(f"tau_{k + 1}" for k, g in enumerate(problem.gauged) if g))
+        gauges = (f"tau_{k + 1}" for k, g in enumerate(problem.gauged) if g)
+        self.names = (*problem.target.fields, *gauges, *(f"{name}_{k + 1}" for name, k in self._cancelled))
+
+    @property
+    def _cancelled(self) -> list[tuple[str, int]]:
+        """As in the problem, in the order of the layers."""
+        return sorted(self.problem.cancelled, key=lambda pair: pair[1])
 
     def _layer(self, family: LayerFamily, fixed: bool) -> ExactLayer:
         if family.basis is not None and fixed:
@@ -201,12 +207,14 @@ class ExactProblem:
             tau0 = exact(problem.target.tau0)
             tau = Tangent(tau0, arb(0))
             state = explicit_input(Tangent(tau0 * tau0, arb(0)), rates[0])
-            gauges, first, scales = [], 0, [tau]
+            gauges, vanishing, first, scales = [], [], 0, [tau]
             for k, layer in enumerate(self._layers):
                 size = problem.sizes[k]
                 V, d1, d2, h, v = layer.moments(inputs[first : first + size], tau)
                 v = v if problem.target.ntk else 0
                 state = explicit_layer(state, V, d1, d2, h, v, (*rates, 1)[k + 1])
+                found = {"d1": d1, "d2": d2}
+                vanishing += [found[n] / arb(problem.cancelled_unit(n, k)) for n, j in problem.cancelled if j == k]
                 first += size
                 if k < problem.depth - 1:
                     if problem.gauged[k]:
@@ -219,7 +227,7 @@ class ExactProblem:
                 (_tangent(getattr(state, field)) - self.targets[name]) / arb(problem.target.units[name])
                 for name, (field, _) in problem.target.fields.items()
             ]
-            return [*equations, *gauges], scales
+            return [*equations, *gauges, *vanishing], scales
 
 
 def _tangent(value: Any) -> Tangent:

@@ -3,7 +3,9 @@
 The unknowns are the layers' parameters, logarithms where they must be positive, and the logarithms of the learning
 rates where these are free. The equations are the coefficients, relative to the target's, and for every hidden layer
 whose scale is free the gauge tau_l = tau_0: a factor put into a layer and taken out of the next one's input changes
-nothing.
+nothing. A coefficient that is zero is a sum of squares of d1 or d2, a double root: where it is not zero by the layers'
+symmetry, the equations d1 = 0 or d2 = 0 of single layers are added, which are linear in the parameters of a linear
+family.
 """
 
 from __future__ import annotations
@@ -48,11 +50,13 @@ class DesignProblem:
         target: the coefficients.
         layers: the formula of every layer.
         free_rates: whether the learning rates of the hidden layers are unknowns too.
+        cancelled: moments that are to vanish, ("d1", k) or ("d2", k) of the layer with index k.
     """
 
     target: Target
     layers: tuple[LayerFamily, ...]
     free_rates: bool = False
+    cancelled: tuple[tuple[str, int], ...] = ()
 
     @property
     def depth(self) -> int:
@@ -88,7 +92,17 @@ class DesignProblem:
     @property
     def equations(self) -> int:
         """The number of equations, gauge included, but for coefficients that vanish by symmetry."""
-        return sum(not self.target.vanishes(name) for name in self.target.fields) + sum(self.gauged)
+        return sum(not self.target.vanishes(name) for name in self.target.fields) + self.conditions
+
+    @property
+    def conditions(self) -> int:
+        """The number of equations that are not coefficients, the last ones: gauges, and moments that are to vanish."""
+        return sum(self.gauged) + len(self.cancelled)
+
+    def cancelled_unit(self, name: str, layer: int) -> float:
+        """What a moment that is to vanish is relative to: d1 <= tau_out/tau_in, d2 <= sqrt(2) tau_out/tau_in^2."""
+        out = self.target.diagonal**0.5 if layer == self.depth - 1 else self.tau0
+        return out / self.tau0 ** {"d1": 1, "d2": 2}[name]
 
     @cached_property
     def positive(self) -> npt.NDArray[np.bool_]:
@@ -114,10 +128,10 @@ class DesignProblem:
         return tuple(layers), np.concatenate([rates, ones], axis=1)
 
     def states(self, unknowns: FloatArray) -> tuple[ExplicitState, ThirdOrder, list[Any]]:
-        """Coefficients and third-order terms, arrays (B,), and the variances after each gauged layer."""
+        """Coefficients and third-order terms, arrays (B,), and the relative residuals of the conditions."""
         layers, rates = self.parameters(unknowns)
         tau = np.full(len(unknowns), self.tau0)
-        variances = []
+        gauges, vanishing = [], []
         with np.errstate(all="ignore"):  # a search may stray; what is not finite is given up
             state, terms = explicit_input(self.tau0**2, rates[:, 0]), input_third_order(rates[:, 0])
             for k, (model, parameters) in enumerate(zip(self.models, layers, strict=True)):
@@ -125,31 +139,32 @@ class DesignProblem:
                 rate = rates[:, k + 1]
                 terms = explicit_third_order(state, terms, m, rate, ntk=self.target.ntk)
                 state = explicit_layer(state, m.V, m.d1, m.d2, m.h, m.v, rate)
+                vanishing += [getattr(m, n) / self.cancelled_unit(n, k) for n, j in self.cancelled if j == k]
                 if k < self.depth - 1:
                     if self.gauged[k]:
-                        variances.append(m.V)
+                        gauges.append(m.V / self.tau0**2 - 1.0)
                     else:
                         tau = np.sqrt(np.asarray(m.V))
-        return state, terms, variances
+        return state, terms, [*gauges, *vanishing]
 
     def residuals(self, unknowns: FloatArray) -> FloatArray:
         """The equations, (B, equations): relative differences, NaN where there is no value."""
-        state, _, variances = self.states(unknowns)
-        return self._residuals(state, variances, len(unknowns))
+        state, _, conditions = self.states(unknowns)
+        return self._residuals(state, conditions, len(unknowns))
 
-    def _residuals(self, state: ExplicitState, variances: list[Any], count: int) -> FloatArray:
+    def _residuals(self, state: ExplicitState, conditions: list[Any], count: int) -> FloatArray:
         target, units = self.target.floats, self.target.units
         with np.errstate(all="ignore"):
             columns = [
                 (getattr(state, field) - target[name]) / units[name] for name, (field, _) in self.target.fields.items()
             ]
-            columns += [variance / self.tau0**2 - 1.0 for variance in variances]
+        columns += conditions
         return np.stack([np.broadcast_to(np.asarray(c, dtype=np.float64), (count,)) for c in columns], axis=1)
 
     def residuals_and_differences(self, unknowns: FloatArray) -> FloatArray:
         """``residuals`` and ``differences`` side by side."""
-        state, terms, variances = self.states(unknowns)
-        equations = self._residuals(state, variances, len(unknowns))
+        state, terms, conditions = self.states(unknowns)
+        equations = self._residuals(state, conditions, len(unknowns))
         return np.concatenate([equations, self._differences(terms, len(unknowns))], axis=1)
 
     def differences(self, unknowns: FloatArray) -> FloatArray:

@@ -87,16 +87,17 @@ class _Square:
     columns: list[int]
 
 
-def _square(J: FloatArray, keep: FloatArray, gauges: int) -> _Square:
-    """Independent equations, the gauges among them, and unknowns that they determine; ``keep`` scales the unknowns."""
+def _square(J: FloatArray, keep: FloatArray, conditions: int) -> _Square:
+    """Independent equations, the conditions among them, and unknowns that they determine, scaled by ``keep``."""
     scaled = J * keep
     size = np.linalg.norm(scaled, axis=1)
     values = np.linalg.svd(scaled, compute_uv=False)
     rank = int((values > _RANK * values[0]).sum())
-    # the equations are those of the network only where its scales are the gauge's: those must hold exactly
+    # the equations are those of the network only where its scales are the gauge's, and a coefficient that is zero is
+    # so by the moments that vanish: these must hold exactly
     alive = size > _RANK * size.max()  # the others hold identically, but for rounding
     weight = np.where(alive, 1.0 / np.where(alive, size, 1.0), 0.0)
-    weight[len(J) - gauges :] *= 1e6
+    weight[len(J) - conditions :] *= 1e6
     rows = sorted(scipy.linalg.qr((scaled * weight[:, None]).T, pivoting=True)[2][:rank])
     columns = sorted(scipy.linalg.qr(scaled[rows], pivoting=True)[2][:rank])
     return _Square([int(i) for i in rows], [int(j) for j in columns])
@@ -123,7 +124,7 @@ def refine(
     plain[count:][plain[count:] < _FROZEN] = 0.0
     keep = np.maximum(np.abs(plain), 1e-3 * np.abs(plain).max())
     keep[count:] = plain[count:]
-    square = _square(J, keep, sum(problem.gauged))
+    square = _square(J, keep, problem.conditions)
     with precision(bits):
         x = [arb(decimal_of_ball(arb(value), digits)) for value in plain]
         x = _newton(exact, x, square, J, digits)

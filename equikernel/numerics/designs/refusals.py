@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from equikernel.errors import InputError, NoDesignError, UncertifiedError
 from equikernel.numerics.designs.depth import minimal_depth
@@ -12,10 +12,10 @@ from equikernel.numerics.designs.exclusion import prove_infeasible
 from equikernel.numerics.designs.problem import DesignProblem
 from equikernel.numerics.designs.search import Solutions
 from equikernel.numerics.designs.targets import Target
-from equikernel.theory.families import FAMILIES, Family
+from equikernel.theory.families import FAMILIES, Family, LayerFamily
 from equikernel.theory.models import DEQ
 
-__all__ = ["Attempt", "impossible_depths", "impossible_design", "none_found"]
+__all__ = ["Attempt", "impossible_depths", "impossible_design", "loses_networks", "none_found"]
 
 _MOST_DEPTH = 8
 _PROOF_DIGITS = 20
@@ -86,26 +86,33 @@ def _tried(attempts: list[Attempt]) -> str:
 
 def _proof(target: Target, attempts: list[Attempt]) -> str:
     """The statements that exclude every variant of a family, or nothing."""
-    if any(_loses_networks(attempt) for attempt in attempts):
-        return ""
     try:
         balls = target.enclosures(_PROOF_DIGITS)
     except (UncertifiedError, InputError):
         return ""
-    proofs = [prove_infeasible(attempt.problem, balls) for attempt in attempts]
+    excluded = _to_exclude(attempts)
+    proofs = [prove_infeasible(problem, balls) for problem in excluded]
     # where the hidden scale is not pinned, boxes say nothing of the other scales
-    free = any(not all(attempt.problem.gauged) for attempt in attempts)
+    free = any(not all(problem.gauged) for problem in excluded)
     if free and any(p is not None and p.method != "parity" for p in proofs):
         return ""
     return "; ".join(dict.fromkeys(p.statement for p in proofs if p is not None)) if all(proofs) else ""
 
 
-def _loses_networks(attempt: Attempt) -> bool:
-    """Whether leaving out functions by parity may leave out solutions: several may cancel in d1 or d2."""
-    whole = attempt.family.at_depth(attempt.problem.depth)
-    pairs = zip(whole, attempt.problem.layers, strict=True)
-    dropped = max(len(a.parameters) - len(b.parameters) for a, b in pairs)
-    return dropped > (1 if attempt.family.name in FAMILIES else 0)
+def _to_exclude(attempts: list[Attempt]) -> list[DesignProblem]:
+    """What holds every network of the family: the variants by symmetry, or all its functions where those lose some."""
+    first = attempts[0]
+    whole = first.family.at_depth(first.problem.depth)
+    loses = any(
+        loses_networks(first.family, *pair) for a in attempts for pair in zip(whole, a.problem.layers, strict=True)
+    )
+    layers = [whole] if loses else dict.fromkeys(a.problem.layers for a in attempts)
+    return [replace(first.problem, layers=each, cancelled=()) for each in layers]
+
+
+def loses_networks(family: Family, whole: LayerFamily, kept: LayerFamily) -> bool:
+    """Whether the functions left out of a layer by symmetry may lose solutions: several may cancel in d1 or d2."""
+    return len(whole.parameters) - len(kept.parameters) > (1 if family.name in FAMILIES else 0)
 
 
 def _what(target: Target) -> str:

@@ -2,7 +2,9 @@
 
 In the NTK parameterisation the rate at which training becomes unstable tends to a constant as the width grows, from
 below: the narrower a network, the further it moves from where it began. Rates are therefore multiples of 1/steepness
-(``Contender.steepness``). The narrowest network tries them all, each wider one goes up from the choice of the last.
+(``Contender.steepness``). The narrowest network tries them all, each wider one goes up from the choice of the last
+until training breaks down. It does not stop at the first that is no better: near the best, accuracy is flat, and the
+noise of a few networks would decide where the climb ends.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ __all__ = ["ChosenRate", "RateSearch", "RateUnit", "chosen_multiple", "learning_
 
 _SAMPLES = 300  # of which the steepness is computed: its largest eigenvalue is known to a few per cent
 _HELD_OUT = 10  # one in so many training samples
+_BREAKDOWN = 0.05  # below the best accuracy by so much, no larger rate is tried
 
 
 @lru_cache(maxsize=64)
@@ -132,8 +135,8 @@ class RateSearch:
     def run(self, runner: Runner) -> Iterator[ChosenRate]:
         """Width by width the multiple of largest mean accuracy, the smallest of them if several have it.
 
-        At the first width all are tried. At a wider one those from the last choice upwards, until one is no better than
-        the best before; all of them again where the last choice diverges.
+        At the first width all are tried. At a wider one those from the last choice upwards, until one diverges or falls
+        0.05 below the best; all of them again where the last choice diverges.
         """
         start: float | None = None
         for width in self.widths:
@@ -155,13 +158,13 @@ class RateSearch:
             )
 
     def _climb(self, runner: Runner, width: int, start: float) -> Iterator[_Trial]:
-        best = -1.0
+        best = 0.0
         for multiple in (c for c in self.multiples if c >= start):
             trial = self._try(runner, width, multiple)
             yield trial
-            if trial.accuracy is None or trial.accuracy <= best:
+            if trial.accuracy is None or trial.accuracy < best - _BREAKDOWN:
                 return
-            best = trial.accuracy
+            best = max(best, trial.accuracy)
 
     def _try(self, runner: Runner, width: int, multiple: float) -> _Trial:
         outcomes = runner.run(
