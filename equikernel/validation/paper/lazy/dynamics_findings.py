@@ -13,11 +13,13 @@ from equikernel.validation.paper.lazy.tables import (
     NAMES,
     Law,
     Pick,
+    data_of,
     distinct,
     grouped,
     laws,
     quoted,
     record_of,
+    slope_table,
     spread_of,
 )
 from equikernel.validation.tables import Column, Table
@@ -89,7 +91,7 @@ def dynamics_findings(runs: Sequence[Run], trained: str, missing: tuple[str, ...
     )
     return Findings(
         {"runs": list(runs), "rows": list(rows), "slopes": [law.to_dict() for law in found]},
-        (_deviation_table(runs, rows, trained), _slope_table(found)),
+        (_deviation_table(runs, rows, trained), slope_table(found, {"data": "data", "network": "network"}, "")),
         {
             "losses": Drawing(draw_losses, _loss_data(runs)),
             "deviations": Drawing(draw_deviations, _deviation_data(runs, found)),
@@ -108,11 +110,10 @@ def _both_ranges(runs: Sequence[Run], key: str, words: str, theory: float) -> It
 
 
 def _deviation_table(runs: Sequence[Run], rows: tuple[Run, ...], trained: str) -> Table:
-    data = "; ".join(f"{run['data']} ({run['preparation']})" for _, (run, *_) in grouped(runs, "data"))
     return Table(
         "deviations",
         "Largest deviation over time of the outputs of trained networks from predictions, relative to the first "
-        f"residual; mean ± sd over seeds of the weights; DEQ trained {trained}. Data: {data}",
+        f"residual; mean ± sd over seeds of the weights; DEQ trained {trained}. Data: {data_of(runs)}",
         (
             Column("data", "data"),
             Column("name", "network"),
@@ -120,25 +121,6 @@ def _deviation_table(runs: Sequence[Run], rows: tuple[Run, ...], trained: str) -
             *(Column(key, heading) for key, heading in _HEADINGS.items()),
         ),
         rows,
-    )
-
-
-def _slope_table(found: Sequence[Law]) -> Table:
-    return Table(
-        "slopes",
-        "Exponents of the width, least squares of logarithms over all seeds, with 95 % intervals",
-        (
-            Column("data", "data"),
-            Column("network", "network"),
-            Column("quantity", "quantity"),
-            Column("widths", "widths"),
-            Column("slope", "exponent", form=".2f"),
-            Column("low", "from", form=".2f"),
-            Column("high", "to", form=".2f"),
-            Column("theory", "theory"),
-            Column("verdict", "verdict"),
-        ),
-        tuple(law.to_dict() for law in found),
     )
 
 

@@ -11,11 +11,13 @@ from equikernel.validation.paper.lazy.tables import (
     NAMES,
     Law,
     Pick,
+    data_of,
     distinct,
     grouped,
     laws,
     quoted,
     record_of,
+    slope_table,
     spread_of,
 )
 from equikernel.validation.tables import Column, Table
@@ -76,7 +78,12 @@ def ridge_findings(runs: Sequence[Run], trained: str, missing: tuple[str, ...] =
         "rows": {table.name: list(table.rows) for table in tables},
         "slopes": [law.to_dict() for law in found],
     }
-    return Findings(record, (*tables, _slope_table(found)), figures, (*missing, *_remarks(runs, found)))
+    return Findings(
+        record,
+        (*tables, slope_table(found, {"data": "data", "network": "network", "fraction": "λ"}, " of the differences")),
+        figures,
+        (*missing, *_remarks(runs, found)),
+    )
 
 
 def _difference(prediction: str) -> Pick:
@@ -117,12 +124,11 @@ def _way_table(runs: Sequence[Run], way: str, trained: str) -> Table:
         {**keys, "name": NAMES[keys["network"]], **record_of(members, picks)}
         for keys, members in grouped(runs, "data", "network", "fraction", "width")
     )
-    data = "; ".join(f"{run['data']} ({run['preparation']})" for _, (run, *_) in grouped(runs, "data"))
     return Table(
         f"ridge_{way}",
         f"{_CAPTIONS[way]}. Differences are root mean squares over the test samples (labels ±1); mean ± sd over "
         f"seeds of the weights; λ in units of the largest eigenvalue of the exact kernel; DEQ trained "
-        f"{'a' if way == 'readout' else trained}. Data: {data}",
+        f"{'a' if way == 'readout' else trained}. Data: {data_of(runs)}",
         (
             Column("data", "data"),
             Column("name", "network"),
@@ -131,26 +137,6 @@ def _way_table(runs: Sequence[Run], way: str, trained: str) -> Table:
             *(Column(key, heading) for key, heading in headings.items()),
         ),
         rows,
-    )
-
-
-def _slope_table(found: Sequence[Law]) -> Table:
-    return Table(
-        "slopes",
-        "Exponents of the width of the differences, least squares of logarithms over all seeds, with 95 % intervals",
-        (
-            Column("data", "data"),
-            Column("network", "network"),
-            Column("fraction", "λ"),
-            Column("quantity", "quantity"),
-            Column("widths", "widths"),
-            Column("slope", "exponent", form=".2f"),
-            Column("low", "from", form=".2f"),
-            Column("high", "to", form=".2f"),
-            Column("theory", "theory"),
-            Column("verdict", "verdict"),
-        ),
-        tuple(law.to_dict() for law in found),
     )
 
 

@@ -8,8 +8,21 @@ from typing import Any
 
 from equikernel.validation.experiments.rates import PowerLaw, fit_power_law
 from equikernel.validation.paper.experiment import Spread, spread
+from equikernel.validation.tables import Column, Table
 
-__all__ = ["NAMES", "Law", "Pick", "distinct", "grouped", "laws", "quoted", "record_of", "spread_of"]
+__all__ = [
+    "NAMES",
+    "Law",
+    "Pick",
+    "data_of",
+    "distinct",
+    "grouped",
+    "laws",
+    "quoted",
+    "record_of",
+    "slope_table",
+    "spread_of",
+]
 
 Run = dict[str, Any]
 Pick = Callable[[Run], float]
@@ -104,3 +117,33 @@ def laws(
 def quoted(law: Law) -> str:
     """A slope with its interval."""
     return f"{law.fit.slope:.2f} [{law.fit.low:.2f}, {law.fit.high:.2f}]"
+
+
+def data_of(runs: Sequence[Run]) -> str:
+    """The data of all runs and what was done to them, for captions."""
+    return "; ".join(f"{run['data']} ({run['preparation']})" for _, (run, *_) in grouped(runs, "data"))
+
+
+def slope_table(found: Sequence[Law], keys: dict[str, str], of: str) -> Table:
+    """The table of fitted powers of the width.
+
+    Args:
+        found: the powers.
+        keys: of the laws, with their headings.
+        of: what the powers are of, for the caption.
+    """
+    return Table(
+        "slopes",
+        f"Exponents of the width{of}, least squares of logarithms over all seeds, with 95 % intervals",
+        (
+            *(Column(key, heading) for key, heading in keys.items()),
+            Column("quantity", "quantity"),
+            Column("widths", "widths"),
+            Column("slope", "exponent", form=".2f"),
+            Column("low", "from", form=".2f"),
+            Column("high", "to", form=".2f"),
+            Column("theory", "theory"),
+            Column("verdict", "verdict"),
+        ),
+        tuple(law.to_dict() for law in found),
+    )
