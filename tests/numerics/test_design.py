@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 
 from equikernel.errors import DataError, InputError, NoDesignError, SolutionError
+from equikernel.numerics.designs.choice import wider_problems
 from equikernel.numerics.designs.compare import compare_families, kernel_mismatch
 from equikernel.numerics.designs.design import Design, load_design
-from equikernel.numerics.designs.equivalent import equivalent_network, family_design
+from equikernel.numerics.designs.equivalent import equivalent_network, family_design, finished_design
 from equikernel.numerics.designs.inverse import nearest_deq
 from equikernel.numerics.designs.on_data import fit_design
+from equikernel.numerics.designs.refusals import Attempt
+from equikernel.numerics.designs.search import search
 from equikernel.numerics.designs.sphere import SphereDesign
+from equikernel.numerics.designs.targets import Target
 from equikernel.numerics.explicit import explicit_coefficients
 from equikernel.numerics.kernels import explicit_ck, explicit_ntk, implicit_ck, implicit_ntk
+from equikernel.numerics.moments import gaussian_moments
 from equikernel.numerics.solve import solve
+from equikernel.theory.activation import activation
+from equikernel.theory.families import FAMILIES
 from equikernel.theory.models import DEQ, ExplicitNetwork
 from equikernel.validation.mixtures import mixture_family
 
@@ -226,7 +233,6 @@ def test_nearer_terms_of_third_order_mean_nearer_kernels():
     assert [a.distance for a in design.alternatives] == sorted(a.distance for a in design.alternatives)
     X = mixture_family("isotropic")(300).sample(150, seed=0).X
     best = kernel_mismatch(deq, design, X, ntk=False).ck
-    from equikernel.theory.families import FAMILIES
     from equikernel.theory.models import Layer
 
     layer = FAMILIES["smooth"].layers[0]
@@ -434,10 +440,96 @@ def test_data_of_another_scale():
         fit_design(DEQ("gelu"), X, tau0=1)
 
 
-def test_nothing_is_proved_of_what_was_not_searched():
-    # d1 = 0 by cancellation, not by parity: the network is itself in the family
-    c = 0.9
-    layer = f"{-c * math.erf(1 / math.sqrt(2))!r}*x + 0.7*abs(x) + {c!r}*hard_tanh(x, -1, 1)"
-    with pytest.raises(NoDesignError) as caught:
-        equivalent_network(ExplicitNetwork.of(layer), family="piecewise-linear", depth=1)
-    assert "proved" not in str(caught.value)
+# -- moments that vanish by cancellation -------------------------------------------------------------------------------
+
+
+def network_misses(found, wanted, match):
+    """The largest difference at 30 digits, relative to the coefficient or, where that is zero, to the diagonal."""
+    a, b = (explicit_coefficients(network, 30, ntk=match != "ck") for network in (found, wanted))
+    names = [name for _, name in (CK if match == "ck" else NTK)]
+    diagonal = getattr(b, names[-1])
+    sizes = [abs(getattr(b, name)) for name in names]
+    return max(
+        abs(getattr(a, name) - getattr(b, name)) / (size if size > 1e-24 * diagonal else diagonal)
+        for name, size in zip(names, sizes, strict=True)
+    )
+
+
+E1 = math.erf(1 / math.sqrt(2))  # E[D hard_tanh(xi, -1, 1)]
+CANCELLING = {
+    # odd functions with E[sigma'] = 0
+    "piecewise-linear": f"{-0.9 * E1!r}*x + 0.7*abs(x) + 0.9*hard_tanh(x, -1, 1)",
+    "hermite-cubic": "0.5*(x**2 - 1)/sqrt(2) + 0.3*(x**3 - 3*x)/sqrt(6)",
+    "a*x + b*x**2 + c*x**3": "-0.6*x + 0.5*x**2 + 0.2*x**3",
+    # even functions with E[sigma''] = 0: E|xi|'' = sqrt(2/pi), E cos'' = -exp(-1/2)
+    "a*x + b*abs(x) + c*cos(x)": f"0.8*x + 0.5*abs(x) + {0.5 * math.sqrt(2 / math.pi) * math.exp(0.5)!r}*cos(x)",
+}
+
+
+@pytest.mark.parametrize("match", ["ck", "ntk"])
+@pytest.mark.parametrize("family", CANCELLING)
+def test_a_network_whose_moments_cancel_is_in_its_own_family(family, match):
+    network = ExplicitNetwork.of(CANCELLING[family])
+    design = equivalent_network(network, family=family, depth=1, match=match)
+    assert design.residual <= 1e-13
+    assert network_misses(design.network, network, match) <= 1e-13
+    record = json.loads(json.dumps(design.to_dict()))
+    assert Design.from_dict(record).network == design.network
+
+
+def test_what_cancels_is_solved_to_many_digits_and_proved():
+    network = ExplicitNetwork.of("-0.9*erf(1/sqrt(2))*x + 0.7*abs(x) + 0.9*hard_tanh(x, -1, 1)")
+    options = {"family": "piecewise-linear", "depth": 1}
+    design = equivalent_network(network, digits=40, **options)
+    parameters = dict(design.params[0])
+    assert abs(float(parameters["c"])) == pytest.approx(0.9, rel=1e-15)
+    a, b = (explicit_coefficients(n, 60, ntk=False) for n in (design.network, network))
+    for _, name in CK:
+        assert abs(getattr(a, name) - getattr(b, name)) <= 1e-40
+    certificate = equivalent_network(network, certified=True, **options).certificate
+    assert certificate is not None
+    assert "d1_1" in certificate.equations
+    assert float(certificate.radius) < 1e-15
+
+
+def flat_in(family, layer):
+    """A network of two layers of a family, one of which has odd functions and d1 = 0."""
+    texts, tau = [], 1.0
+    for k in range(2):
+        a, b, c = (0.3, 0.8, 0.5)
+        if k == layer:
+            # d1 of the third function, homogeneous of degree -1 or 0 in x/tau
+            slopes = {"piecewise-linear": E1, "smooth": gaussian_moments(activation("tanh"), 1).d1.value / tau}
+            a = -c * slopes.get(family, 0.0)
+        texts.append(FAMILIES[family].layers[0].written(map(repr, (a, b, c)), repr(tau)))
+        tau = math.sqrt(gaussian_moments(activation(texts[-1]), tau).V.value)
+    return ExplicitNetwork.of(*texts)
+
+
+@pytest.mark.parametrize("flat", [0, 1])
+@pytest.mark.parametrize("family", ["piecewise-linear", "smooth", "hermite-cubic"])
+def test_either_of_two_layers_may_have_what_cancels(family, flat):
+    network = flat_in(family, flat)
+    target = Target.of(network, "ck")
+    variants = list(wider_problems(target, FAMILIES[family], 2, free=False))
+    assert [problem.cancelled for problem in variants] == [(("d1", 0),), (("d1", 1),)]
+    problem = variants[flat]
+    attempt = Attempt(FAMILIES[family], problem, search(problem))
+    design = finished_design(attempt, target)
+    assert design.residual <= 1e-13
+    assert network_misses(design.network, network, "ck") <= 1e-13
+
+
+def test_a_family_that_is_no_sum_of_odd_and_even_functions_has_no_double_root():
+    deq = DEQ("abs", "0.2", "0.8")
+    design = equivalent_network(deq, family="leaky-relu", certified=True)
+    # d1 = (a + b)/2 of one layer; a double root would leave half the digits
+    sums = [abs(sum(dict(layer).values())) for layer in design.params]
+    assert min(sums) <= 1e-15
+    assert misses(deq, design.network, "ck") <= 1e-12
+    assert design.certificate is not None
+
+
+def test_all_functions_are_searched_before_a_family_is_excluded():
+    with pytest.raises(NoDesignError, match="proved: no network of 2 layers of the family piecewise-linear"):
+        equivalent_network(DEQ("cos", "0.05", "0.95"), family="piecewise-linear")

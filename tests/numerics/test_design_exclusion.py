@@ -24,6 +24,7 @@ from equikernel.numerics.designs.search import search
 from equikernel.numerics.designs.targets import Target
 from equikernel.numerics.explicit import explicit_coefficients
 from equikernel.numerics.moments import gaussian_moments
+from equikernel.numerics.solve import solve
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.closed_forms import TAU
 from equikernel.theory.families import FAMILIES, family
@@ -379,6 +380,28 @@ def test_one_layer_ties_two_coefficients(match, factor):
 def test_one_layer_of_two_functions_is_determined():
     """A leaky ReLU with d2 = 0 is linear, and has gamma^2 = alpha1 tau0^2: tanh has more."""
     assert excluded("leaky-relu", "tanh", "0.2", "ck", 1).method == "realisability"
+
+
+def test_cos_has_no_piecewise_linear_network_also_where_slopes_cancel():
+    """alpha1 = P p = 0 leaves two curves of first layers, along which V of the second is scanned."""
+    deq = DEQ("cos", "0.05", "0.95")
+    found = prove_infeasible(problem("piecewise-linear", "ck", 2, deq), certify(deq, 1, 15, "a").enclosures)
+    assert found.method == "interval exclusion"
+    solution = solve(deq, trained="a")
+    table = moments("piecewise-linear")
+    least = np.linalg.inv(table.d @ np.linalg.solve(table.forms[0], table.d.T))  # V >= (d1, d2) least (d1, d2)^T
+    # P = 0: S p^2 = 2 alpha3 with S <= gamma^2/least and p <= V = 1
+    assert 2 * solution.alpha3 * least[1, 1] / solution.gamma2 > 1.01
+    # p = 0: P s = 2 alpha3, P s + S H^2 = 4 alpha2
+    basis = np.linalg.svd(table.d[:1])[2][1:]
+    angle = np.linspace(0, math.pi, 20_001)[:, None]
+    theta = np.cos(angle) * basis[0] + np.sin(angle) * basis[1]
+    V, h = (np.einsum("bi,ij,bj->b", theta, form, theta) for form in table.forms[:2])
+    s, H = (theta @ table.d[1]) ** 2 / V, h / V
+    with np.errstate(divide="ignore"):
+        P, S = 2 * solution.alpha3 / s, (4 * solution.alpha2 - 2 * solution.alpha3) / H**2
+    assert abs(least[0, 1]) < 1e-12
+    assert (least[0, 0] * P + least[1, 1] * S).min() > 1.05 * solution.gamma2
 
 
 @pytest.mark.parametrize("c", [1e-3, 0.3, 1.0, 3.0])

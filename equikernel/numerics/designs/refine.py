@@ -25,6 +25,7 @@ _STEPS = 60
 _RANK = 1e-9  # singular values below it, relative to the largest, are those of equations that follow from the others
 _FROZEN = 1e-6  # learning rates below it are 0: the layer is not trained
 _INFLATIONS = (2, 16, 256)
+_THINNEST = 1e-6  # of the longest side: where a decimal is exact, a box must still hold what the others' squares move
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,10 @@ def _krawczyk(exact: ExactProblem, x: Sequence[arb], square: _Square, residuals:
     C = arb_mat([[at[j][i].mid() for j in range(size)] for i in square.rows]).inv()
     C = arb_mat([[C[i, j].mid() for j in range(size)] for i in range(size)])
     shift = C * arb_mat([[f] for f in chosen])
+    sides = [abs(shift[i, 0]).upper() for i in range(size)]
+    least = max(sides, key=float) * _THINNEST
     for inflation in _INFLATIONS:
-        radii = [inflation * abs(shift[i, 0]).upper() + arb(2) ** (8 - exact.bits) for i in range(size)]
+        radii = [inflation * max(side, least) + arb(2) ** (8 - exact.bits) for side in sides]
         box = list(x)
         for j, radius in zip(square.columns, radii, strict=True):
             box[j] = x[j] + arb(0, radius)

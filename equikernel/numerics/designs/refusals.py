@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from flint import arb
+
 from equikernel.errors import InputError, NoDesignError, UncertifiedError
 from equikernel.numerics.designs.depth import minimal_depth
 from equikernel.numerics.designs.exclusion import prove_infeasible
@@ -68,12 +70,13 @@ def none_found(target: Target, attempts: list[Attempt], *, free: bool, prove: bo
         if proof:
             proved.append(f"proved: {proof}")
         else:
-            missed.append(f"{name} of depth {depth}{_few(tried[0].problem)}: none found from {_tried(tried)}")
+            missed.append(f"{name} of depth {depth}{_few(tried)}: none found from {_tried(tried)}")
     parts = [*proved, f"no network with {_what(target)} was found ({'; '.join(missed)})"] if missed else proved
     return NoDesignError(f"{'; '.join(parts)}{_remedy(target, free)}")
 
 
-def _few(problem: DesignProblem) -> str:
+def _few(attempts: list[Attempt]) -> str:
+    problem = max((a.problem for a in attempts), key=lambda p: p.unknowns - p.equations)
     if problem.unknowns >= problem.equations:
         return ""
     return f" ({problem.unknowns} parameters for {problem.equations} equations)"
@@ -90,7 +93,7 @@ def _proof(target: Target, attempts: list[Attempt]) -> str:
         balls = target.enclosures(_PROOF_DIGITS)
     except (UncertifiedError, InputError):
         return ""
-    excluded = _to_exclude(attempts)
+    excluded = _to_exclude(target, attempts, balls)
     proofs = [prove_infeasible(problem, balls) for problem in excluded]
     # where the hidden scale is not pinned, boxes say nothing of the other scales
     free = any(not all(problem.gauged) for problem in excluded)
@@ -99,15 +102,16 @@ def _proof(target: Target, attempts: list[Attempt]) -> str:
     return "; ".join(dict.fromkeys(p.statement for p in proofs if p is not None)) if all(proofs) else ""
 
 
-def _to_exclude(attempts: list[Attempt]) -> list[DesignProblem]:
-    """What holds every network of the family: the variants by symmetry, or all its functions where those lose some."""
-    first = attempts[0]
-    whole = first.family.at_depth(first.problem.depth)
-    loses = any(
-        loses_networks(first.family, *pair) for a in attempts for pair in zip(whole, a.problem.layers, strict=True)
-    )
-    layers = [whole] if loses else dict.fromkeys(a.problem.layers for a in attempts)
-    return [replace(first.problem, layers=each, cancelled=()) for each in layers]
+def _to_exclude(target: Target, attempts: list[Attempt], balls: Mapping[str, arb]) -> list[DesignProblem]:
+    """What holds every network of the family: the variants by symmetry, or all functions where these may lose some."""
+    first = attempts[0].problem
+    whole = attempts[0].family.at_depth(first.depth)
+    pairs = [pair for a in attempts for pair in zip(whole, a.problem.layers, strict=True)]
+    loses = any(loses_networks(attempts[0].family, *pair) for pair in pairs)
+    # a coefficient that is zero to float64 alone may be had by functions of tiny weight
+    doubtful = any(target.vanishes(name) and balls[name] != 0 for name in target.fields)
+    layers = [whole] if loses or doubtful else dict.fromkeys(a.problem.layers for a in attempts)
+    return [replace(first, layers=each, cancelled=()) for each in layers]
 
 
 def loses_networks(family: Family, whole: LayerFamily, kept: LayerFamily) -> bool:
