@@ -81,6 +81,14 @@ class BiasMoments:
             self.entries * np.einsum("pa,...ab,pb->...p", u, products, u) / np.sum(u * u * self.noise, axis=1)
         )
 
+    @property
+    def strength(self) -> float:
+        """How clearly the bias is seen: its significance squared, mean over entries, were it to fall as 1/m.
+
+        Noise alone makes 1. It does not look at the power, so that choosing by it does not prefer one power to another.
+        """
+        return float(self.explained(np.ones(1), self.products)[0]) / self.entries
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, from which ``from_dict`` makes it again."""
         return {

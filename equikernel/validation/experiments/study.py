@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from equikernel.errors import EquikernelError
+from equikernel.errors import EquikernelError, SolutionError
 from equikernel.theory.models import DEQ
 from equikernel.validation.store import Store, canonical_json
 
@@ -69,10 +69,17 @@ class Unit(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The numbers of a unit, or the sentence that says why there are none."""
+    """The numbers of a unit, or the sentence that says why there are none.
+
+    Attributes:
+        numbers: as plain JSON types, or None.
+        failure: the sentence, or None.
+        unsolvable: whether the failure is a ``SolutionError``: the question has no answer, whatever the data.
+    """
 
     numbers: dict[str, Any] | None
     failure: str | None = None
+    unsolvable: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Runner:
             try:
                 outcomes.append(Outcome(self._numbers(unit)))
             except EquikernelError as error:
-                outcomes.append(Outcome(None, str(error)))
+                outcomes.append(Outcome(None, str(error), isinstance(error, SolutionError)))
             if self.done is not None:
                 self.done()
         return outcomes

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from equikernel.errors import InputError
+from equikernel.errors import InputError, SolutionError
 from equikernel.numerics.files import require_folder, write_text
 from equikernel.validation.deq.options import require_count
 from equikernel.validation.experiments.study import Outcome, Runner, Unit
@@ -120,6 +120,7 @@ def run_experiment(experiment: Experiment, out: Path, *, threads: int = 1) -> Fi
 
     Raises:
         InputError: a folder that cannot be written to; an experiment none of whose units gave numbers.
+        SolutionError: none gave any, and each because its problem has no solution.
         EquikernelError: as ``Experiment.units``.
     """
     start = time.perf_counter()
@@ -129,8 +130,8 @@ def run_experiment(experiment: Experiment, out: Path, *, threads: int = 1) -> Fi
         task = bar.add_task(experiment.name, total=len(units))
         outcomes = Runner(store, lambda: bar.advance(task), threads).run(units)
     failures = tuple(dict.fromkeys(o.failure for o in outcomes if o.failure is not None))
-    if units and len(failures) > 0 and all(o.numbers is None for o in outcomes):
-        raise InputError(f"no part of the experiment gave numbers: {'; '.join(failures)}")
+    if units and all(o.numbers is None for o in outcomes):
+        raise _nothing(outcomes, failures)
     findings = experiment.findings(outcomes)
     record = {"experiment": experiment.name, "config": experiment.to_dict(), **findings.record, "failures": failures}
     write_json(out / "results.json", record)
@@ -142,6 +143,13 @@ def run_experiment(experiment: Experiment, out: Path, *, threads: int = 1) -> Fi
     store.remove_leftovers()
     write_json(out / "manifest.json", run_manifest(experiment.to_dict(), len(units), time.perf_counter() - start))
     return findings
+
+
+def _nothing(outcomes: Sequence[Outcome], failures: Sequence[str]) -> InputError | SolutionError:
+    """The error of an experiment without numbers: one sentence, however many units failed and in how many ways."""
+    others = f" (and {len(failures) - 1} more reasons like it)" if len(failures) > 1 else ""
+    sentence = f"no part of the experiment gave numbers{others}: {failures[0]}"
+    return SolutionError(sentence) if all(o.unsolvable for o in outcomes) else InputError(sentence)
 
 
 def _summary(experiment: Experiment, findings: Findings, failures: Sequence[str]) -> str:

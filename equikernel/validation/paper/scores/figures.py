@@ -44,7 +44,7 @@ def draw_scores(figure: Figure, data: Any) -> None:
 
 
 def draw_corrections(figure: Figure, data: Any) -> None:
-    """The relative correction of finite width by activation, and below it the fitted power of 1/m where determined."""
+    """The relative correction of finite width by activation; below it powers of 1/m where seen clearly, and of all."""
     from matplotlib.ticker import FuncFormatter
 
     names, kernels = data["activations"], list(data["kernels"])
@@ -67,6 +67,8 @@ def draw_corrections(figure: Figure, data: Any) -> None:
             known = np.array([row["determined"] for row in own], dtype=bool)
             power, low = (np.array([row[key] for row in own]) for key in ("power", "power_low"))
             lower.errorbar(x[known], power[known], (power - low)[known], **style)
+        pooled, style = data["together"][kernel], {"fmt": MARKERS[k], "color": COLOURS[k], "markersize": 7}
+        lower.errorbar([len(names) + 0.25 * (k - 1)], [pooled["power"]], [pooled["power_error"]], **style)
     upper.set(ylabel=f"relative correction\nat m = {data['width']} (%)")
     upper.set_yscale("symlog", linthresh=0.01)
     upper.set_ylim(bottom=0)
@@ -74,6 +76,6 @@ def draw_corrections(figure: Figure, data: Any) -> None:
     lower.axhline(1.0, color="#555555", linestyle="-.")
     lower.set(ylabel="fitted power of 1/m")
     for axes in (upper, lower):
-        axes.set_xlim(-0.7, len(names) - 0.3)
-        axes.set_xticks(range(len(names)), names if axes is lower else [], rotation=60, ha="right")
+        axes.set_xlim(-0.7, len(names) + 0.7)
+        axes.set_xticks(range(len(names) + 1), [*names, "all"] if axes is lower else [], rotation=60, ha="right")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3)

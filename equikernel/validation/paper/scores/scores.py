@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from equikernel.errors import ConvergenceError, InputError, SolutionError
 from equikernel.numerics.kernels import implicit_kernels
 from equikernel.theory.activation import activation
-from equikernel.theory.models import DEQ
+from equikernel.theory.models import DEQ, exact_number
 from equikernel.theory.registry import names
 from equikernel.validation.corrections import bias_moments
 from equikernel.validation.deq.options import require_count
@@ -68,8 +68,8 @@ class ScoresUnit:
     seeds: tuple[int, ...]
     widths: tuple[int, ...]
     draws: int
-    sigma_a2: str
-    sigma_b2: str
+    sigma_a2: Fraction | str
+    sigma_b2: Fraction | str
     threads: int = 1
 
     def describe(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class ScoresUnit:
         )
 
     def _deq(self, halvings: int) -> DEQ:
-        return DEQ(self.name, str(Decimal(self.sigma_a2) / 2**halvings), self.sigma_b2)
+        return DEQ(self.name, exact_number(self.sigma_a2, "sigma_a2") / 2**halvings, self.sigma_b2)
 
     def _exact(self, sample: Sample, deq: DEQ) -> dict[str, Array]:
         found = {}
@@ -174,7 +174,7 @@ class Scores:
         threads: of the linear algebra.
 
     Raises:
-        InputError: too few seeds, widths or draws.
+        InputError: too few seeds, widths or draws; a variance that is not a number.
     """
 
     activations: tuple[str, ...] = ()
@@ -183,12 +183,14 @@ class Scores:
     n: int = 16
     widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     draws: int = 16
-    sigma_a2: str = "0.2"
-    sigma_b2: str = "0.8"
+    sigma_a2: Fraction | str = "0.2"
+    sigma_b2: Fraction | str = "0.8"
     threads: int = 1
 
     def __post_init__(self) -> None:
         require_seeds(self.seeds)
+        exact_number(self.sigma_a2, "sigma_a2")
+        exact_number(self.sigma_b2, "sigma_b2", positive=True)
         require_count(self.n, "n", 2)
         require_count(self.draws, "draws", _FEWEST_DRAWS)
         widths = tuple(sorted({require_count(width, "a width", 1) for width in self.widths}))
@@ -218,7 +220,8 @@ class Scores:
         return {
             "activations": list(self.chosen),
             **{key: list(getattr(self, key)) for key in ("data", "seeds", "widths")},
-            **{key: getattr(self, key) for key in ("n", "draws", "sigma_a2", "sigma_b2", "threads")},
+            **{key: getattr(self, key) for key in ("n", "draws", "threads")},
+            **{key: str(getattr(self, key)) for key in ("sigma_a2", "sigma_b2")},
         }
 
     def units(self) -> tuple[ScoresUnit, ...]:

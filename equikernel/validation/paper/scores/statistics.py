@@ -32,7 +32,7 @@ KERNELS = {"ck": None, "aA": "aA", "aAB": "aAB"}
 KERNEL_TEXTS = {"ck": "CK", "aA": "NTK, a and A", "aAB": "NTK, a, A and B"}
 REFERENCE_WIDTH = 1024
 SIGNIFICANCE = 1e-3
-_DETERMINED = 0.5  # a power known less well than this is not shown
+_CLEAR = 10.0  # strength of a correction whose power is shown; to show narrow intervals would prefer small powers
 _QUANTILES = 201
 
 
@@ -61,7 +61,7 @@ def kernel_row(name: str, source: Source, numbers: dict[str, Any], kernel: str) 
     misfit = spread([seed["linear"]["misfit"] for seed in seeds])
     moments = [BiasMoments.from_dict(seed["bias"]) for seed in seeds]
     correction = spread([100.0 * m.size(REFERENCE_WIDTH) for m in moments])
-    power = fitted_power(moments)
+    power, strength = fitted_power(moments), float(np.mean([m.strength for m in moments]))
     p_value = _fisher([s["p_value"] for s in summaries])
     p_largest = -math.expm1(entries * math.log1p(-2.0 * float(scipy.special.ndtr(-largest))))
     return {
@@ -91,10 +91,11 @@ def kernel_row(name: str, source: Source, numbers: dict[str, Any], kernel: str) 
         "correction": correction.mean,
         "correction_sd": correction.sd,
         "correction_shown": correction.shown(".2g"),
+        "strength": strength,
         "power": power.value,
         "power_low": power.low,
         "power_high": power.high,
-        "power_shown": f"{power.value:.2f} ± {power.error:.2f}" if power.error <= _DETERMINED else None,
+        "power_shown": f"{power.value:.2f} ± {power.error:.2f}" if strength >= _CLEAR else None,
         "seeds": moments,
     }
 

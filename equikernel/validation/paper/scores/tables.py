@@ -73,7 +73,7 @@ def score_findings(units: Sequence[Unit], config: dict[str, Any], left_out: Sequ
         tables=tuple(tables),
         figures={
             "scores": Drawing(draw_scores, [{**s, "title": KERNEL_TEXTS[s["kernel"]]} for s in sums]),
-            "corrections": Drawing(draw_corrections, _correction_data(rows)),
+            "corrections": Drawing(draw_corrections, _correction_data(rows, sums)),
         },
         remarks=_remarks(rows, sums, variances, left_out),
     )
@@ -145,8 +145,8 @@ def _variance_table(variances: Sequence[dict[str, Any]]) -> Table:
     )
 
 
-def _correction_data(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Corrections of every activation, averaged over sources, and powers that are determined."""
+def _correction_data(rows: Sequence[dict[str, Any]], sums: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Corrections of every activation, powers of those that are seen clearly, and the powers of all together."""
     names = list(dict.fromkeys(row["activation"] for row in rows))
     keys = ("activation", "data", "kernel", "correction", "correction_sd", "power", "power_low", "power_high")
     return {
@@ -154,6 +154,7 @@ def _correction_data(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "width": REFERENCE_WIDTH,
         "kernels": KERNEL_TEXTS,
         "rows": [{key: row[key] for key in keys} | {"determined": row["power_shown"] is not None} for row in rows],
+        "together": {s["kernel"]: {key: s[key] for key in ("power", "power_error")} for s in sums},
     }
 
 

@@ -50,9 +50,9 @@ def _accuracy_sentence(panel: Panel, network: str, rows: Sequence[dict[str, Any]
         f"{panel.title}: accuracy of the {network} network minus that of the DEQ of the same width, in per cent: "
         + ", ".join(f"{row['difference_shown']} at {row['width']}" for row in rows)
         + f"; {verdict}{_together(rows)}. Training the DEQ takes "
-        + ", ".join(f"{row['training_seconds_ratio_mean']:.3g}" for row in rows)
+        + ", ".join(row["training_seconds_ratio_shown"] for row in rows)
         + " times as long, inference "
-        + ", ".join(f"{row['inference_seconds_ratio_mean']:.3g}" for row in rows)
+        + ", ".join(row["inference_seconds_ratio_shown"] for row in rows)
         + " times."
     )
 

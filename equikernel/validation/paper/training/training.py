@@ -15,6 +15,7 @@ from typing import Any
 
 from equikernel.errors import ConvergenceError, InputError
 from equikernel.numerics.files import require_folder
+from equikernel.numerics.solve import solve
 from equikernel.theory.activation import activation
 from equikernel.theory.models import DEQ
 from equikernel.validation.deq.options import require_count
@@ -112,8 +113,20 @@ class TrainingConfig:
         Raises:
             InputError: a bad activation.
         """
-        deqs = [DEQ(activation(name), self.sigma_a2, self.sigma_b2) for name in dict.fromkeys(self.activations)]
-        return tuple(Contender(kind, deq, self.tol) for deq in deqs for kind in KINDS)
+        return tuple(Contender(kind, deq, self.tol) for deq in self._deqs() for kind in KINDS)
+
+    def require_trainable(self) -> None:
+        """Refuse, before anything is trained, DEQs that theory says cannot be: without them nothing is compared.
+
+        Raises:
+            InputError: a bad activation, or one that jumps and has no NTK.
+            SolutionError: no fixed point, or sigma_a^2 v >= 1, where the solves of the DEQ do not converge.
+        """
+        for deq in self._deqs():
+            solve(deq, 1.0, trained="aAB")
+
+    def _deqs(self) -> list[DEQ]:
+        return [DEQ(activation(name), self.sigma_a2, self.sigma_b2) for name in dict.fromkeys(self.activations)]
 
     def searches(self) -> tuple[RateSearch, ...]:
         """The searches for learning rates."""
@@ -291,9 +304,11 @@ def run_training(config: TrainingConfig, out: Path) -> Findings:
     """Choose the learning rates, train, and write everything into the folder ``out`` (see ``run_experiment``).
 
     Raises:
-        InputError: a folder that cannot be written to.
+        InputError: a folder that cannot be written to; an activation that cannot be used or has no NTK.
+        SolutionError: a DEQ without a stable fixed point.
         DataError: the data are not on this machine or cannot be used.
     """
+    config.require_trainable()
     searches = config.searches()
     store = Store(require_folder(out / "work"))
     with progress_bar() as bar:
