@@ -13,7 +13,7 @@ Prints:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Experiment:
         spreads = {kind: spread([one[kind] for one in numbers]) for kind in ("equivalent", "naive")}
         rows = tuple({"network": kind, "distance": s.shown()} for kind, s in spreads.items())
         columns = (Column("network", "network"), Column("distance", "distance to the DEQ's predictions"))
-        record = {kind: s._asdict() for kind, s in spreads.items()}
+        record = {kind: asdict(s) for kind, s in spreads.items()}
         return Findings(record, (Table("distances", "Digits, raw pixels: 200 to learn from", columns, rows),))
 
 

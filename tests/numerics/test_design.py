@@ -533,3 +533,20 @@ def test_a_family_that_is_no_sum_of_odd_and_even_functions_has_no_double_root():
 def test_all_functions_are_searched_before_a_family_is_excluded():
     with pytest.raises(NoDesignError, match="proved: no network of 2 layers of the family piecewise-linear"):
         equivalent_network(DEQ("cos", "0.05", "0.95"), family="piecewise-linear")
+
+
+def test_what_is_zero_to_rounding_alone_leaves_no_function_out_of_a_proof():
+    network = ExplicitNetwork.of(CANCELLING["piecewise-linear"])
+    assert 0 < explicit_coefficients(network, 30, ntk=False).alpha1 < 1e-30
+    with pytest.raises(NoDesignError, match="proved: no network of one layer of the family quadratic"):
+        equivalent_network(network, family="quadratic", depth=1)
+
+
+def test_first_and_second_order_may_vanish_together():
+    # tau = 1 is the fixed point, stable as sigma_a2 h = 0.54: V = 6, and E[D(x^3 - 3x)] = 0
+    deq = DEQ("x**3 - 3*x", "0.03", "0.82")
+    design = equivalent_network(deq, family="piecewise-linear")
+    assert (design.depth, design.residual <= 1e-13) == (1, True)
+    (layer,) = design.params
+    assert explicit_coefficients(design.network, ntk=False).tau2 == pytest.approx(6.0, rel=1e-13)
+    assert abs(dict(layer)["a"] + E1 * dict(layer)["c"]) <= 1e-14 * abs(dict(layer)["c"])

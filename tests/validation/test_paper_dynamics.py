@@ -169,13 +169,13 @@ def test_descent_with_decay_is_torch_sgd(network: DEQ | ExplicitNetwork, momentu
     samples = DATA.load()
     contestant = Contestant("any", network, "aA")
     mine, other = (Trainee(contestant, 7, samples.X, samples.n, samples.tau0, 0) for _ in range(2))
-    rate, penalty, X, y = 0.05, 0.4, mine.X[: samples.n], torch.from_numpy(samples.train)
+    rate, penalty, X, y = 0.05, 0.4, mine.X[: samples.n], torch.from_numpy(samples.train_labels)
     groups = [
         {"params": [p], "lr": rate * eta, "weight_decay": penalty / eta}
         for p, eta in zip(other.parameters, other.rates, strict=True)
     ]
     optimizer = torch.optim.SGD(groups, lr=rate, momentum=momentum)
-    path = mine.descent(samples.train, rate, penalty=penalty, towards_zero=True, momentum=momentum)
+    path = mine.descent(samples.train_labels, rate, penalty=penalty, towards_zero=True, momentum=momentum)
     for f in itertools.islice(path, 4):
         optimizer.zero_grad()
         outputs = other.module(X).squeeze(-1)
@@ -202,7 +202,7 @@ def test_classes_are_put_together_and_split() -> None:
     assert raw.labels is not None
     labels = {row.tobytes(): 1.0 if label < 5 else -1.0 for row, label in zip(raw.X, raw.labels, strict=True)}
     assert [labels[row.tobytes()] for row in samples.X] == list(samples.y)
-    assert (len(samples.train), len(samples.test)) == (150, 50)
+    assert (len(samples.train_labels), len(samples.test_labels)) == (150, 50)
     assert not np.array_equal(samples.X, LazyData(source, 150, 1).load().X)
 
 
@@ -238,10 +238,12 @@ def test_numbers_of_a_unit_are_those_of_an_own_computation() -> None:
     numbers = DynamicsUnit(equivalent, deq, DATA, 40, 1, 0.5, 6).measure()
     samples = DATA.load()
     network = Trainee(equivalent, 40, samples.X, samples.n, 1.0, 1)
-    f0 = network.outputs()[:12] - samples.train
-    K = limit_model(equivalent, DATA).train
+    f0 = network.outputs()[:12] - samples.train_labels
+    K = limit_model(equivalent, DATA).training_kernel
     assert numbers["rate"] == pytest.approx(0.5 / np.linalg.eigvalsh(K)[-1], rel=1e-12)
-    path = [f - samples.train for f in itertools.islice(network.descent(samples.train, numbers["rate"]), 7)]
+    path = [
+        f - samples.train_labels for f in itertools.islice(network.descent(samples.train_labels, numbers["rate"]), 7)
+    ]
     exact = [np.linalg.matrix_power(np.eye(12) - numbers["rate"] * K, t) @ f0 for t in range(7)]
     scale = np.linalg.norm(f0)
     worst = max(np.linalg.norm(a - b) for a, b in zip(path, exact, strict=True)) / scale

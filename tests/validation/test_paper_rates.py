@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from equikernel.cli.experiments.rates import rates
-from equikernel.errors import DataError, InputError
+from equikernel.errors import DataError, InputError, SolutionError
 from equikernel.numerics.equivalents import equivalent_ntk
 from equikernel.numerics.kernels import implicit_ntk
 from equikernel.theory.models import DEQ
@@ -133,3 +133,17 @@ def test_command(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     assert "tanh" in (tmp_path / "tables" / "rates.md").read_text(encoding="utf-8")
+
+
+def test_nothing_at_all_is_one_sentence(tmp_path: Path) -> None:
+    """Each data set has a sentence of its own; together they are one, and a problem without solution."""
+    chaotic = RatesExperiment((DEQ("tanh", "5"),), dimensions=(16, 32), seeds=(0, 1, 2))
+    with pytest.raises(
+        SolutionError, match=r"gave numbers \(and 5 more reasons like it\): sigma_a2 E\[.*\] = 1\."
+    ) as raised:
+        run_experiment(chaotic, tmp_path)
+    assert str(raised.value).count("reduce sigma_a2") == 1
+    assert not (tmp_path / "results.json").exists()
+    # the failures are remembered, and are the same problem when met again
+    with pytest.raises(SolutionError, match="and 5 more reasons"):
+        run_experiment(chaotic, tmp_path)

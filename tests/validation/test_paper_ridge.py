@@ -54,7 +54,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def errors(values: np.ndarray) -> float:
-    return float(np.mean((values - DATA.load().test) ** 2))
+    return float(np.mean((values - DATA.load().test_labels) ** 2))
 
 
 def test_the_readout_is_least_squares_and_the_limit_kernel_ridge_regression() -> None:
@@ -68,9 +68,9 @@ def test_the_readout_is_least_squares_and_the_limit_kernel_ridge_regression() ->
         for run in runs:
             penalty = run["fraction"] * largest
             rows = np.vstack([Z[:n], math.sqrt(penalty) * np.eye(9)])
-            a = np.linalg.lstsq(rows, np.concatenate([samples.train, np.zeros(9)]), rcond=None)[0]
+            a = np.linalg.lstsq(rows, np.concatenate([samples.train_labels, np.zeros(9)]), rcond=None)[0]
             assert run["mse"] == pytest.approx(errors(Z[n:] @ a), rel=1e-9)
-            exact = G[n:, :n] @ np.linalg.solve(G[:n, :n] + penalty * np.eye(n), samples.train)
+            exact = G[n:, :n] @ np.linalg.solve(G[:n, :n] + penalty * np.eye(n), samples.train_labels)
             assert run["predictions"]["deq"]["mse"] == pytest.approx(errors(exact), rel=1e-9)
             gap = math.sqrt(np.mean((Z[n:] @ a - exact) ** 2))
             assert run["predictions"]["deq"]["difference"] == pytest.approx(gap, rel=1e-7)
@@ -96,9 +96,11 @@ def test_training_a_linear_network_with_a_penalty_reaches_ridge_regression(*, to
         network = Trainee(contestant, 15, samples.X, n, 1.0, 0)
         K, f0, penalty = network.tangent_kernel()[:, :n], network.outputs(), 0.2
         offset = np.zeros(30) if towards_zero else f0
-        expected = offset + K @ np.linalg.solve(K[:n] + penalty * np.eye(n), samples.train - offset[:n])
+        expected = offset + K @ np.linalg.solve(K[:n] + penalty * np.eye(n), samples.train_labels - offset[:n])
         rate, momentum, steps = heavy_ball(float(np.linalg.eigvalsh(K[:n])[-1]), penalty)
-        path = network.descent(samples.train, rate, penalty=penalty, towards_zero=towards_zero, momentum=momentum)
+        path = network.descent(
+            samples.train_labels, rate, penalty=penalty, towards_zero=towards_zero, momentum=momentum
+        )
         next(itertools.islice(path, steps, None))
         # 1e-5 of the first distance, which is of order 10
         np.testing.assert_allclose(network.outputs(), expected, atol=1e-4)
@@ -126,7 +128,7 @@ def test_decay_towards_the_initial_weights_is_ridge_regression_with_the_ntk() ->
     network = Trainee(deq, 200, samples.X, n, 1.0, 0)
     K, f0 = network.tangent_kernel()[:, :n], network.outputs()
     penalty = limit_model(deq, DATA).largest
-    ntk = f0 + K @ np.linalg.solve(K[:n] + penalty * np.eye(n), samples.train - f0[:n])
+    ntk = f0 + K @ np.linalg.solve(K[:n] + penalty * np.eye(n), samples.train_labels - f0[:n])
     assert run["predictions"]["own"]["mse"] == pytest.approx(errors(ntk[n:]), rel=1e-9)
     assert run["predictions"]["own"]["difference"] < 0.1 * run["predictions"]["limit"]["difference"]
 

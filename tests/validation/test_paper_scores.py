@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -117,6 +118,17 @@ def test_a_variance_that_is_too_large_is_halved_and_named(tmp_path):
     assert "square" in row["reason"]
     assert any("square (Gaussian mixture (structured)) sigma_a^2 =" in remark for remark in findings.remarks)
     assert "not at" in (tmp_path / "summary.md").read_text()
+
+
+def test_variances_are_fractions_too_and_are_checked():
+    """1/3 and its halves have no finite decimal."""
+    (unit,) = experiment("tanh", sigma_a2="1/3", sigma_b2="2/3").units()
+    assert unit.describe()["deq"]["sigma_a2"] == "1/3"
+    assert unit._deq(2).sigma_a2 == Fraction(1, 12)
+    json.dumps(experiment("tanh", sigma_a2=Fraction(1, 3)).to_dict())
+    for wrong in ({"sigma_a2": "abc"}, {"sigma_a2": "-1"}, {"sigma_b2": "0"}):
+        with pytest.raises(InputError, match=r"sigma_[ab]2 must be a (non-negative|positive) finite number; got"):
+            experiment("tanh", **wrong)
 
 
 def test_no_variance_works():

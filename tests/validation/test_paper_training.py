@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 import torch
 
 from equikernel.cli.experiments.training import training
-from equikernel.errors import ConvergenceError, InputError, MemoryLimitError
+from equikernel.errors import ConvergenceError, InputError, MemoryLimitError, NoFixedPointError, UnstableError
 from equikernel.numerics.kernels import implicit_kernels
 from equikernel.theory.activation import activation
 from equikernel.theory.models import DEQ, ExplicitNetwork, Layer
@@ -473,6 +473,23 @@ def test_where_no_rate_trains_the_unit_says_so() -> None:
     units = Training(config, tuple(replace(rate, contender=c) for c in config.contenders())).units()
     (outcome,) = Runner().run(units[:1])
     assert outcome.failure == "no learning rate tried at width 6 trains the DEQ of tanh: boom"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"activations": ("relu", "heaviside")}, InputError, "heaviside jumps at x = 0"),
+        ({"activations": ("tanh",), "sigma_a2": "5"}, UnstableError, r"sigma_a2\*v = 1\.284\d* >= 1 .* of tanh"),
+        ({"activations": ("relu",), "sigma_a2": "3"}, NoFixedPointError, "no fixed point: .* relu with sigma_a2 = 3"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_refused_beforehand(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], sentence: str
+) -> None:
+    """5 E[tanh'^2] at q = 5 E[tanh^2] + 0.8 is 1.28413 (trapezoidal rule); 3 Var relu grows faster than q."""
+    with pytest.raises(error, match=sentence):
+        run_training(TrainingConfig(**SMALL | changes), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_fewer_than_three_seeds_and_other_bad_arguments_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""What to try for a target: depths, families, and what its symmetries leave out of them."""
+"""What to try for a target: depths, families, what its symmetries leave out of them, and in what order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 from equikernel.numerics.designs.exclusion.shapes import is_even
 from equikernel.numerics.designs.functionals import reflection
 from equikernel.numerics.designs.problem import DesignProblem
-from equikernel.numerics.designs.refusals import impossible_depths, impossible_design, loses_networks
+from equikernel.numerics.designs.refusals import Attempt, impossible_depths, impossible_design, loses_networks
+from equikernel.numerics.designs.search import search
 from equikernel.numerics.designs.targets import Target
 from equikernel.theory.families import FAMILIES, Family, LayerFamily
 
-__all__ = ["depths_to_try", "families_to_try", "problems", "wider_problems"]
+__all__ = ["depths_to_try", "families_to_try", "family_attempts", "problems", "wider_problems"]
 
 _FORCED = 1e-10  # relative: ratios of coefficients that agree to it count as equal, to be confirmed by the solution
 # in this order, the nearest of a group is taken: polynomials last, whose slopes have no bound
@@ -72,6 +73,20 @@ def families_to_try(target: Target, given: Family | None) -> list[list[Family]]:
     unsuitable = _NOT_ODD if target.is_odd else _ODD
     groups = [[FAMILIES[name] for name in group if name not in unsuitable] for group in _GROUPS]
     return [[FAMILIES["quadratic"]], *groups] if is_quadratic(target) else groups
+
+
+def family_attempts(
+    target: Target, family: Family, depth: int, *, free: bool, seed: int, thorough: bool
+) -> Iterator[Attempt]:
+    """All variants of a family: by symmetry, and where these have no solution those in which moments cancel."""
+    for variants in (problems, wider_problems):
+        some = False
+        for problem in variants(target, family, depth, free=free):
+            attempt = Attempt(family, problem, search(problem, seed, thorough=thorough))
+            some = some or bool(attempt.solutions.found)
+            yield attempt
+        if some:
+            return
 
 
 def problems(target: Target, given: Family, depth: int, *, free: bool) -> Iterator[DesignProblem]:

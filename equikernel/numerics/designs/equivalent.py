@@ -14,13 +14,13 @@ from flint import arb
 from equikernel.errors import AccuracyError, InputError
 from equikernel.numerics.balls.context import bits_of_digits, precision
 from equikernel.numerics.balls.functions import mpf_ball
-from equikernel.numerics.designs.choice import depths_to_try, families_to_try, problems, wider_problems
+from equikernel.numerics.designs.choice import depths_to_try, families_to_try, family_attempts
 from equikernel.numerics.designs.design import Alternative, Design
 from equikernel.numerics.designs.functionals import jumps
 from equikernel.numerics.designs.problem import DesignProblem
 from equikernel.numerics.designs.refine import refine
 from equikernel.numerics.designs.refusals import Attempt, none_found
-from equikernel.numerics.designs.search import Found, search
+from equikernel.numerics.designs.search import Found
 from equikernel.numerics.designs.sphere import SphereDesign, sphere_design
 from equikernel.numerics.designs.targets import Target
 from equikernel.numerics.moment_values import FLOAT64_DIGITS
@@ -213,7 +213,7 @@ def _solved(target: Target, depths: Sequence[int], given: Family | None, *, free
                 found = [
                     attempt
                     for each in group
-                    for attempt in _attempts(target, each, depth, free=free, seed=seed, thorough=thorough)
+                    for attempt in family_attempts(target, each, depth, free=free, seed=seed, thorough=thorough)
                 ]
                 solved = [a for a in found if a.solutions.found]
                 failed += [a for a in found if thorough and a not in solved]
@@ -223,20 +223,6 @@ def _solved(target: Target, depths: Sequence[int], given: Family | None, *, free
                     break
     if not some:
         raise none_found(target, failed, free=free, prove=given is not None)
-
-
-def _attempts(
-    target: Target, family: Family, depth: int, *, free: bool, seed: int, thorough: bool
-) -> Iterator[Attempt]:
-    """All variants of a family: by symmetry, and where these have no solution those in which moments cancel."""
-    for variants in (problems, wider_problems):
-        some = False
-        for problem in variants(target, family, depth, free=free):
-            attempt = Attempt(family, problem, search(problem, seed, thorough=thorough))
-            some = some or bool(attempt.solutions.found)
-            yield attempt
-        if some:
-            return
 
 
 def _nearest(attempt: Attempt) -> Found:

@@ -58,7 +58,8 @@ class Split:
 
     Attributes:
         name: the name or the path that was asked for.
-        train, test: the samples, after the front end and in the scale of the training samples.
+        train: samples, after the front end and in the scale of the training samples.
+        test: likewise.
         classes: K, their number.
         class_labels: (K,), the labels of the source in increasing order: ``labels`` counts them from 0.
         front_end: what made the features, in words: to be named in every table.

@@ -75,7 +75,8 @@ class Experiment(Protocol):
         """What the outcomes of the units, in their order, show; some of them may be failures."""
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """Mean and sample standard deviation over seeds; the latter is None for one value."""
 
     mean: float

@@ -89,7 +89,7 @@ class DynamicsUnit:
         limit, reference = (limit_model(c, self.data) for c in (self.contestant, self.reference))
         network = Trainee(self.contestant, self.width, samples.X, samples.n, samples.tau0, self.seed)
         start = network.tangent_kernel()
-        initial, f0, y = KernelModel(start[:, : samples.n]), network.outputs(), samples.train
+        initial, f0, y = KernelModel(start[:, : samples.n]), network.outputs(), samples.train_labels
         rate, times = self.fraction / limit.largest, np.arange(self.steps + 1, dtype=np.float64)
         path = _Path(samples.n, f0, y, snapshots(self.steps))
         for t, f in enumerate(network.descent(y, rate)):
@@ -107,15 +107,15 @@ class DynamicsUnit:
             "rate": rate,
             "largest": {"limit": limit.largest, "initial": initial.largest},
             "smallest": {"limit": limit.smallest, "initial": initial.smallest},
-            "fluctuation": _relative(initial.train, limit.train),
-            "movement": _relative(end, initial.train),
+            "fluctuation": _relative(initial.training_kernel, limit.training_kernel),
+            "movement": _relative(end, initial.training_kernel),
             "deviations": {name: path.deviation(f) for name, f in predictions.items()},
             "kernel_effect": path.distance(predictions["initial"], predictions["limit"]),
             "loss": path.losses(np.array(path.train)),
             "predicted": {name: path.losses(f[:, : samples.n]) for name, f in predictions.items()},
             "accuracy": {
-                "network": _accuracy(path.test[self.steps], samples.test),
-                "limit": _accuracy(predictions["limit"][-1, samples.n :], samples.test),
+                "network": _accuracy(path.test[self.steps], samples.test_labels),
+                "limit": _accuracy(predictions["limit"][-1, samples.n :], samples.test_labels),
             },
         }
 

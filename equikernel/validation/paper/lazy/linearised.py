@@ -47,13 +47,13 @@ class KernelModel:
         self.columns = columns
 
     @property
-    def train(self) -> Array:
+    def training_kernel(self) -> Array:
         """K on the training samples, (n, n)."""
         return self.columns[: self.columns.shape[1]]
 
     @cached_property
     def _spectrum(self) -> tuple[Array, Array]:
-        values, vectors = np.linalg.eigh((self.train + self.train.T) / 2.0)
+        values, vectors = np.linalg.eigh((self.training_kernel + self.training_kernel.T) / 2.0)
         return values, vectors
 
     @property

@@ -75,12 +75,12 @@ class TwoClasses:
     tau0: float
 
     @property
-    def train(self) -> Array:
+    def train_labels(self) -> Array:
         """Labels of the training samples, (n,)."""
         return self.y[: self.n]
 
     @property
-    def test(self) -> Array:
+    def test_labels(self) -> Array:
         """Labels of the others, (N - n,)."""
         return self.y[self.n :]
 

@@ -59,7 +59,7 @@ class ReadoutUnit:
             samples = self.data.load()
             own = _conjugate(_trainee(self), samples.n)
             limit, reference = limit_model(self.contestant, self.data), limit_model(self.reference, self.data)
-            zero, y = np.zeros(len(samples.X)), samples.train
+            zero, y = np.zeros(len(samples.X)), samples.train_labels
             runs = []
             for fraction in self.fractions:
                 penalty = fraction * _scale(self).largest
@@ -112,7 +112,7 @@ class PenaltyUnit:
     def _measure(self) -> dict[str, Any]:
         samples, network = self.data.load(), _trainee(self)
         limit, reference = limit_model(self.contestant, self.data), limit_model(self.reference, self.data)
-        own, f0, y = KernelModel(network.tangent_kernel()[:, : samples.n]), network.outputs(), samples.train
+        own, f0, y = KernelModel(network.tangent_kernel()[:, : samples.n]), network.outputs(), samples.train_labels
         penalty = self.fraction * _scale(self).largest
         predictions = {
             "limit": limit.ridge(f0, y, penalty),
@@ -214,8 +214,8 @@ def _compared(samples: TwoClasses, f: Array, predictions: dict[str, Array]) -> d
     def scores(values: Array) -> dict[str, float]:
         test = values[n:]
         return {
-            "mse": float(np.mean((test - samples.test) ** 2)),
-            "accuracy": float(np.mean(np.where(test >= 0, 1.0, -1.0) == samples.test)),
+            "mse": float(np.mean((test - samples.test_labels) ** 2)),
+            "accuracy": float(np.mean(np.where(test >= 0, 1.0, -1.0) == samples.test_labels)),
         }
 
     return {
