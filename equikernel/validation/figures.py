@@ -256,10 +256,16 @@ def _short(name: str, length: int = 14) -> str:
 
 
 def plain_ticks(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks at the values themselves, written as they are; on the logarithmic ordinate at 1, 2 and 5."""
+    """Ticks at the values themselves, written as they are; on the logarithmic ordinate at 1, 2 and 5.
+
+    Over more than four decades at powers of ten alone: with 1, 2 and 5 the locator gives up and sets no tick at all.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator
 
+    low, high = axes.get_ylim()
+    subs = (1, 2, 5) if high <= 1e4 * low else (1,)
+
     axes.set_xticks(values, [f"{x:g}" for x in values])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.minorticks_off()

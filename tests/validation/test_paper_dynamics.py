@@ -20,11 +20,13 @@ from equikernel.numerics.kernels import implicit_ntk
 from equikernel.theory.models import DEQ, ExplicitNetwork
 from equikernel.validation.datasets import load_dataset
 from equikernel.validation.experiments.sources import MixtureSource
+from equikernel.validation.experiments.study import Outcome
 from equikernel.validation.figures import FigureBook
 from equikernel.validation.paper.experiment import run_experiment
 from equikernel.validation.paper.lazy import descent as descent_module
 from equikernel.validation.paper.lazy.descent import Trainee
 from equikernel.validation.paper.lazy.dynamics import Dynamics, DynamicsUnit
+from equikernel.validation.paper.lazy.dynamics_findings import dynamics_findings
 from equikernel.validation.paper.lazy.linearised import KernelModel
 from equikernel.validation.paper.lazy.problem import Contestant, LazyData, contestants, limit_model, two_class_source
 from equikernel.validation.paper.lazy.tables import laws
@@ -268,6 +270,19 @@ def test_the_experiment_writes_resumes_and_counts_seeds(tmp_path: Path, monkeypa
     assert run_experiment(experiment, tmp_path).record == found.record
     with pytest.raises(InputError, match="needs 3 or more different seeds"):
         small(seeds=(0, 1))
+
+
+def test_a_step_too_large_for_the_own_kernel_is_told() -> None:
+    """Gradient descent of step eta is stable for eta lambda_max < 2 and not beyond."""
+    experiment = small()
+    runs = experiment.findings([Outcome(unit.measure()) for unit in experiment.units()]).record["runs"]
+    rates = [run["rate"] * run["largest"]["initial"] for run in runs]
+    told = [r for r in dynamics_findings(runs, "aA").remarks if "diverges" in r]
+    assert bool(told) == (max(rates) > 2)
+    steep = runs[-1] | {"largest": runs[-1]["largest"] | {"initial": 2.01 / runs[-1]["rate"]}}
+    stable = [run | {"largest": run["largest"] | {"initial": 1.99 / run["rate"]}} for run in runs[:-1]]
+    (remark,) = (r for r in dynamics_findings([*stable, steep], "aA").remarks if "diverges" in r)
+    assert "kernel for naive of width 16 with seed 2, so" in remark
 
 
 @pytest.mark.usefixtures("no_figures")

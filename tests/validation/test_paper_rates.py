@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from equikernel.cli.experiments.rates import rates
@@ -16,7 +17,7 @@ from equikernel.numerics.equivalents import equivalent_ntk
 from equikernel.numerics.kernels import implicit_ntk
 from equikernel.theory.models import DEQ
 from equikernel.validation.experiments.rates import RatePoint
-from equikernel.validation.figures import FigureBook
+from equikernel.validation.figures import FigureBook, plain_ticks
 from equikernel.validation.mixtures import class_counts, mixture_family
 from equikernel.validation.paper.experiment import run_experiment
 from equikernel.validation.paper.kernels.rates import RatesExperiment, largest_norm_deviation
@@ -147,3 +148,12 @@ def test_nothing_at_all_is_one_sentence(tmp_path: Path) -> None:
     # the failures are remembered, and are the same problem when met again
     with pytest.raises(SolutionError, match="and 5 more reasons"):
         run_experiment(chaotic, tmp_path)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.05, 0.4), (1.0, 9e3), (1e-2, 1e6), (1e-9, 1e9)])
+def test_a_logarithmic_ordinate_has_ticks_over_any_range(low: float, high: float) -> None:
+    axes = Figure().add_subplot()
+    axes.loglog([16, 64], [low, high])
+    plain_ticks(axes, [16, 64])
+    inside = [y for y in axes.get_yticks() if low <= y <= high]
+    assert 2 <= len(inside) <= 20

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import equikernel.validation.paper
 from equikernel.errors import InputError
 from equikernel.numerics.solve import solve
 from equikernel.theory.models import DEQ
@@ -89,3 +91,19 @@ def test_coefficient_table_shows_the_sentence_of_a_failed_solve() -> None:
     assert table.columns[-1].key == "status"
     assert "fixed point" in table.cells()[1][-1]
     assert table.cells()[1][1] == "—"
+
+
+def test_every_character_of_the_tables_of_experiments_has_a_macro() -> None:
+    """Captions and cells such as "p = 50 … 200", "0.9 → 1.1", "≥ 2", "32–512", "E w⁴", "λ/2 ‖θ − θ_0‖²"."""
+    written = "±−—–…→≤≥×²⁴‖ηθλστ"
+    assert "?" not in latex_text(written)
+    assert latex_text("E w⁴, λ ≥ 2") == r"E w\ensuremath{^4}, \ensuremath{\lambda} \ensuremath{\ge} 2"
+    source = Path(equikernel.validation.paper.__file__).parent
+    # string literals of the modules that make tables: whatever is not ASCII there must be legible in LaTeX
+    for path in (*source.rglob("*findings.py"), *source.rglob("*tables.py"), *source.rglob("rows.py")):
+        literals = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        assert not [text for text in literals if latex_text(text).count("?") > text.count("?")], path

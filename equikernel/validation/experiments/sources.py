@@ -147,8 +147,8 @@ def dataset_source(name: str, n: int, seed: int, *, download: bool = False) -> D
     data = _load(name, n, seed)
     if data.labels is not None and len(np.unique(data.labels)) < 2:
         raise DataError(
-            f"the {data.n} samples of {name} are all of one class, but the labelled equivalents compare classes: "
-            "give samples of two classes or more, or leave the labels out"
+            f"the {data.n} samples of {name} are all of one class, but labels are there to compare classes: give "
+            "samples of two classes or more, or, where nothing is trained, leave the labels out"
         )
     return DatasetSource(
         name, data.n, data.p, seed, data.labels is not None, data.sha256, data.source, data.preprocessing

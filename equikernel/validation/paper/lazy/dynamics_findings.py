@@ -183,9 +183,21 @@ def _remarks(runs: Sequence[Run], found: Sequence[Law], trained: str) -> Iterato
                 yield f"{source}: the {words} should fall as width^{theory:g}; exponents: {listed}." + (
                     f" Where the intervals leave it out: {outside}." if outside else ""
                 )
+        yield from _too_steep([run for run in runs if run["data"] == data], source)
         yield from _ends([run for run in runs if run["data"] == data], source)
     if trained == "aAB":
         yield "No equivalent of the NTK with B trained is designed: the equivalent is that of the DEQ trained aA."
+
+
+def _too_steep(runs: Sequence[Run], source: str) -> Iterator[str]:
+    """Networks whose own kernel makes the step unstable: their own kernel's prediction grows without end."""
+    found = [run for run in runs if run["rate"] * run["largest"]["initial"] > 2.0]
+    if found:
+        places = ", ".join(f"{NAMES[run['network']]} of width {run['width']} with seed {run['seed']}" for run in found)
+        yield (
+            f"{source}: the step exceeds 2/(largest eigenvalue) of the network's own kernel for {places}, so that the "
+            "prediction by it diverges; the exponents of the deviation from it contain that."
+        )
 
 
 def _ends(runs: Sequence[Run], source: str) -> Iterator[str]:

@@ -34,7 +34,7 @@ def draw_accuracy_by_time(figure: Figure, data: Any) -> None:
     def draw(axes: Axes, rows: Sequence[dict[str, Any]], style: dict[str, Any]) -> None:
         times, spread = _values(rows, "training_seconds")
         axes.errorbar(times, *_per_cent(rows), xerr=spread, **style)
-        axes.set(xlabel="training time (s), widths from left to right", ylabel="test accuracy (%)")
+        axes.set(xlabel="training time (s), lines from width to width", ylabel="test accuracy (%)")
 
     _draw(figure, data, draw, widths=False)
 
