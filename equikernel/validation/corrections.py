@@ -35,6 +35,15 @@ class Power(NamedTuple):
         """Half the width of the interval."""
         return (self.high - self.low) / 2.0
 
+    @property
+    def determined(self) -> bool:
+        """Whether it is known at all: the search did not end where it had to."""
+        return (self.low, self.high) != (_LOWEST, _HIGHEST)
+
+    def shown(self) -> str | None:
+        """As "a ± half the interval", None where it is not known."""
+        return f"{self.value:.2f} ± {self.error:.2f}" if self.determined else None
+
 
 @dataclass(frozen=True, eq=False)
 class BiasMoments:

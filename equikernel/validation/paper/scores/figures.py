@@ -67,6 +67,8 @@ def draw_corrections(figure: Figure, data: Any) -> None:
             known = np.array([row["determined"] for row in own], dtype=bool)
             power, low = (np.array([row[key] for row in own]) for key in ("power", "power_low"))
             lower.errorbar(x[known], power[known], (power - low)[known], **style)
+        if kernel not in data["together"]:
+            continue
         pooled, style = data["together"][kernel], {"fmt": MARKERS[k], "color": COLOURS[k], "markersize": 7}
         lower.errorbar([len(names) + 0.25 * (k - 1)], [pooled["power"]], [pooled["power_error"]], **style)
     upper.set(ylabel=f"relative correction\nat m = {data['width']} (%)")

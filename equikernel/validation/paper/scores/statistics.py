@@ -95,7 +95,7 @@ def kernel_row(name: str, source: Source, numbers: dict[str, Any], kernel: str) 
         "power": power.value,
         "power_low": power.low,
         "power_high": power.high,
-        "power_shown": f"{power.value:.2f} ± {power.error:.2f}" if strength >= _CLEAR else None,
+        "power_shown": power.shown() if strength >= _CLEAR else None,
         "seeds": moments,
     }
 
@@ -162,7 +162,7 @@ def kernel_summary(
         "misfit_median": float(np.median([row["misfit"] for row in own])),
         "power": power.value,
         "power_error": power.error,
-        "power_shown": f"{power.value:.2f} ± {power.error:.2f}",
+        "power_shown": power.shown(),
         "curved": sum(row["curved"] for row in own),
         # the ends in full, where a deviation would show
         "normal": [

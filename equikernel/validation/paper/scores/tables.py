@@ -154,7 +154,7 @@ def _correction_data(rows: Sequence[dict[str, Any]], sums: Sequence[dict[str, An
         "width": REFERENCE_WIDTH,
         "kernels": KERNEL_TEXTS,
         "rows": [{key: row[key] for key in keys} | {"determined": row["power_shown"] is not None} for row in rows],
-        "together": {s["kernel"]: {key: s[key] for key in ("power", "power_error")} for s in sums},
+        "together": {s["kernel"]: {key: s[key] for key in ("power", "power_error")} for s in sums if s["power_shown"]},
     }
 
 
@@ -185,8 +185,8 @@ def _remarks(
             f"No kernel fails: the smallest of {len(rows)} p-values, adjusted by Holm's method, is {smallest:.2g}."
         )
     corrections = "; ".join(
-        f"{s['kernel_text']} median {s['correction_median']:.2g} %, largest {s['correction_largest']:.2g} %, falling "
-        f"as m^-a with a = {s['power']:.2f} ± {s['power_error']:.2f} (95 %)"
+        f"{s['kernel_text']} median {s['correction_median']:.2g} %, largest {s['correction_largest']:.2g} %, "
+        + (f"falling as m^-a with a = {s['power_shown']} (95 %)" if s["power_shown"] else "its power not determined")
         for s in sums
     )
     remarks.append(f"Correction of finite width relative to the kernel at m = {REFERENCE_WIDTH}: {corrections}.")

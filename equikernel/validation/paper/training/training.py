@@ -195,6 +195,7 @@ class TrainingUnit:
             "width": self.width,
             "seed": self.seed,
             "multiple": self.multiple,
+            **({"why": self.why} if self.multiple is None else {}),
             "recipe": self.recipe.to_dict(),
             "device": self.device,
             "threads": self.threads,
