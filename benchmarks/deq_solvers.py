@@ -12,7 +12,7 @@ Second part. One realisation of the experiment of [Ling24] on Gaussian mixtures:
 networks' weights drawn, the fixed point, the Gram matrix. "published" is a re-implementation of their algorithm: NumPy,
 weights from numpy.random.randn, at most 25 plain steps from zero until the spectral norm of the change is at most 5e-6,
 found by a singular value decomposition every step, both products B X and A Z formed anew every step, a change of 5e-6
-or less not taken. The others are ``Ensemble.kernels`` of --networks networks at once, a network's time, every sample to
+or less not taken. The others are an ``Ensemble`` of --networks networks at once, a network's time, every sample to
 a relative residual of 4e-6, no more than what the published rule leaves (printed), and in the rows "to 1e-12" (float32:
 1e-5) to the default tolerance. "parts" is what no implementation is spared that draws the same numbers: drawing 1.5
 million normals, X B^T, the products of the iterations and the Gram matrix, by the same functions. Ratios are of least
