@@ -9,9 +9,10 @@ derived for this package (docs/initialisation.md) and checked against the exact 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from equikernel.theory.equations import ImplicitCK, gain_linear, gain_norm
+from equikernel.theory.equations import ImplicitCK, gain_linear, implicit_ck_coefficients
 
 __all__ = ["response_drift", "symmetric_ck_coefficients", "total_slope"]
 
@@ -44,14 +45,5 @@ def symmetric_ck_coefficients(
         sigma_a2: variance of A.
         sigma_b2: variance of B.
     """
-    linear = gain_linear(chi, sigma_a2)
-    lambda1 = sigma_b2 / linear
-    alpha4 = sigma_b2 / gain_norm(square_slope, sigma_a2)
-    return ImplicitCK(
-        gamma2=gamma2,
-        lambda1=lambda1,
-        alpha1=chi * chi * lambda1,
-        alpha2=mean_slope * mean_slope * alpha4 * alpha4 / linear,
-        alpha3=d2 * d2 * lambda1 * lambda1 / (2 * linear),
-        alpha4=alpha4,
-    )
+    ck = implicit_ck_coefficients(gamma2, chi, d2, square_slope, sigma_a2, sigma_b2)
+    return replace(ck, alpha2=mean_slope * mean_slope * ck.alpha4 * ck.alpha4 / gain_linear(chi, sigma_a2))

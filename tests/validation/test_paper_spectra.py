@@ -134,7 +134,7 @@ def test_what_is_missing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return measure(self)
 
     measure = KernelPoint.measure
-    monkeypatch.setattr(kernel_points, "_equivalent", none)
+    monkeypatch.setattr(kernel_points, "equivalent_of", none)
     monkeypatch.setattr(KernelPoint, "measure", never)
     few, _ = sources_for(("gmm",), 12, SEEDS)
     findings = run_experiment(SpectraExperiment((DEQ("relu"),), few, SEEDS, 16, 2), tmp_path)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from equikernel.errors import DataError
 from equikernel.numerics.equivalents import EquivalentCoefficients, equivalent_kernel
+from equikernel.numerics.kernels import explicit_kernels, implicit_kernels
 from equikernel.numerics.solve import solve
-from equikernel.theory.models import DEQ
+from equikernel.theory.models import DEQ, ExplicitNetwork
 from equikernel.validation.datasets import DATASETS, Dataset, load_dataset
 from equikernel.validation.mixtures import mixture_family
 
@@ -36,6 +37,21 @@ class Sample:
     tau0: float
     means: Array | None = None
     covariances: tuple[Array, ...] | None = None
+
+    def exact(self, network: DEQ | ExplicitNetwork, kernel: str, trained: str) -> Array:
+        """The exact "ck" or "ntk" of infinite width on the sample.
+
+        Args:
+            network: a DEQ, centred at tau0, or an explicit network, centred at its own.
+            kernel: "ck" or "ntk".
+            trained: which parameters the NTK of a DEQ trains; an explicit network trains all at its own rates.
+        """
+        ntk = kernel == "ntk"
+        if isinstance(network, ExplicitNetwork):
+            explicit: Array = getattr(explicit_kernels(self.X, network, ntk=ntk), kernel)
+            return explicit
+        implicit: Array = getattr(implicit_kernels(self.X, network, tau0=self.tau0, trained=trained, ntk=ntk), kernel)
+        return implicit
 
     def equivalent(self, deq: DEQ, kernel: str, trained: str, *, labelled: bool) -> Array:
         """The high-dimensional equivalent of the "ck" or the "ntk" on the sample.

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equikernel.numerics.kernels import implicit_kernels
 from equikernel.theory.models import DEQ
 from equikernel.validation.empirical import Draw, average_draws, network_draws
 from equikernel.validation.experiments.sources import MixtureSource, Sample, Source
 from equikernel.validation.experiments.study import Runner, describe_deq, limited_threads
 
-__all__ = ["KINDS", "Spectra", "SpectraConfig", "exact_kernel", "finite_kernels", "spectra"]
+__all__ = ["KINDS", "Spectra", "SpectraConfig", "finite_kernels", "spectra"]
 
 Array = NDArray[np.float64]
 
@@ -61,7 +60,7 @@ class SpectraConfig:
     def measure(self) -> dict[str, Any]:
         """Eigenvalues in decreasing order, and a standard error for those of the empirical kernel."""
         sample = self.source.load()
-        exact = exact_kernel(sample, self.deq, self.kernel, self.trained)
+        exact = sample.exact(self.deq, self.kernel, self.trained)
         draws = finite_kernels(sample, self.deq, self.kernel, self.trained, self.width, self.draws, self.seed)
         empirical = average_draws(draws, self.width)
         eigenvalues, vectors = np.linalg.eigh(empirical.mean)
@@ -76,13 +75,6 @@ class SpectraConfig:
             "empirical_error": _decreasing(error),
             "rounding": len(exact) * float(np.finfo(float).eps) * float(np.linalg.norm(exact)),
         }
-
-
-def exact_kernel(sample: Sample, deq: DEQ, kernel: str, trained: str) -> Array:
-    """The exact "ck" or "ntk" of infinite width on a sample."""
-    kernels = implicit_kernels(sample.X, deq, tau0=sample.tau0, trained=trained, ntk=kernel == "ntk")
-    chosen: Array = getattr(kernels, kernel)
-    return chosen
 
 
 def finite_kernels(

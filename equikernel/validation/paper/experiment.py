@@ -87,6 +87,10 @@ class Spread:
         """As "mean ± sd"."""
         return f"{self.mean:{form}}" if self.sd is None else f"{self.mean:{form}} ± {self.sd:{form}}"
 
+    def entries(self, key: str) -> dict[str, Any]:
+        """Of a row: the text under the key, and mean and sd under key_mean and key_sd."""
+        return {key: self.shown(), f"{key}_mean": self.mean, f"{key}_sd": self.sd}
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation (n - 1) of one value or more."""

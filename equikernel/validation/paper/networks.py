@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import sympy as sp
 
 from equikernel.errors import UnstableError
+from equikernel.numerics.designs.equivalent import family_design
 from equikernel.numerics.moments import gaussian_moments
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.models import DEQ, ExplicitNetwork, Layer
 
-__all__ = ["naive_network"]
+__all__ = ["equivalent_of", "naive_network"]
+
+
+@lru_cache(maxsize=32)
+def equivalent_of(deq: DEQ, kernel: str = "ck", tau0: float = 1.0, *, extra: int = 0) -> ExplicitNetwork:
+    """The explicit network with the kernel's coefficients, found once; of the NTK with free learning rates.
+
+    One layer with free rates has the coefficients of an NTK, but few solutions among which the nearest could be chosen:
+    ``extra`` layers leave a choice.
+
+    Args:
+        deq: the network.
+        kernel: "ck" or "ntk".
+        tau0: standard deviation of the data.
+        extra: layers beyond those needed.
+
+    Raises:
+        NoDesignError: there is none.
+    """
+    rates = "equal" if kernel == "ck" else "free"
+    depth = equivalent_of(deq, kernel, tau0).depth + extra if extra else "auto"
+    return family_design(deq, tau0, kernel, depth, rates=rates).network
 
 
 def naive_network(phi: str | sp.Expr | Activation | DEQ, tau0: float = 1.0, depth: int = 2) -> ExplicitNetwork:

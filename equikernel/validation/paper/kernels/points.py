@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equikernel.errors import EquikernelError
-from equikernel.numerics.designs.equivalent import family_design
-from equikernel.numerics.kernels import explicit_kernels
 from equikernel.numerics.norms import operator_norm
 from equikernel.theory.models import DEQ, ExplicitNetwork
 from equikernel.validation.empirical import average_draws
 from equikernel.validation.experiments.sources import MixtureSource, Sample, Source
-from equikernel.validation.experiments.spectra import exact_kernel, finite_kernels
+from equikernel.validation.experiments.spectra import finite_kernels
 from equikernel.validation.experiments.study import describe_deq
-from equikernel.validation.paper.networks import naive_network
+from equikernel.validation.paper.networks import equivalent_of, naive_network
 
 __all__ = ["KINDS", "KernelPoint", "comparison"]
 
@@ -64,19 +61,6 @@ def _decreasing(matrix: Array) -> tuple[Array, Array]:
     return values[::-1], vectors[:, ::-1]
 
 
-@lru_cache(maxsize=32)
-def _equivalent(deq: DEQ, kernel: str, extra: int = 0) -> ExplicitNetwork:
-    """The equivalent network at tau0 = 1, ``extra`` layers deeper than need be; of the NTK with free learning rates.
-
-    One layer with free rates has the coefficients of an NTK, but few solutions among which the nearest could be chosen.
-    """
-    rates = "equal" if kernel == "ck" else "free"
-    if extra:
-        depth = _equivalent(deq, kernel).depth + extra
-        return family_design(deq, 1.0, kernel, depth, rates=rates).network
-    return family_design(deq, 1.0, kernel, rates=rates).network
-
-
 @dataclass(frozen=True)
 class KernelPoint:
     """One kernel of one network on one sample.
@@ -107,11 +91,11 @@ class KernelPoint:
     def measure(self) -> dict[str, Any]:
         """Eigenvalues in decreasing order and ``comparison`` for each of ``KINDS``; a sentence where there is none.
 
-        The deeper equivalent network is for the NTK alone: see ``_equivalent``.
+        The deeper equivalent network is for the NTK alone: see ``networks.equivalent_of``.
         """
         sample = self.source.load()
         leading = 2 if sample.labels is None else len(np.unique(sample.labels))
-        exact = exact_kernel(sample, self.deq, self.kernel, self.trained)
+        exact = sample.exact(self.deq, self.kernel, self.trained)
         values, _ = _decreasing(exact)
         numbers: dict[str, Any] = {
             "eigenvalues": {"exact": values.tolist()},
@@ -139,18 +123,14 @@ class KernelPoint:
             numbers["noise"] = float(np.linalg.norm(mean.standard_error))
             return mean.mean
 
-        deeper: dict[str, Callable[[Sample], Array]] = {
-            "deeper": lambda sample: self._explicit(sample, _equivalent(self.deq, self.kernel, 1))
-        }
+        def explicit(network: Callable[[], ExplicitNetwork]) -> Callable[[Sample], Array]:
+            return lambda sample: sample.exact(network(), self.kernel, self.trained)
+
+        deeper = {"deeper": explicit(lambda: equivalent_of(self.deq, self.kernel, extra=1))}
         return {
-            "network": lambda sample: self._explicit(sample, _equivalent(self.deq, self.kernel)),
+            "network": explicit(lambda: equivalent_of(self.deq, self.kernel)),
             **(deeper if self.kernel == "ntk" else {}),
             "matrix": lambda sample: sample.equivalent(self.deq, self.kernel, self.trained, labelled=labelled),
-            "naive": lambda sample: self._explicit(sample, naive_network(self.deq)),
+            "naive": explicit(lambda: naive_network(self.deq)),
             "finite": finite,
         }
-
-    def _explicit(self, sample: Sample, network: ExplicitNetwork) -> Array:
-        kernels = explicit_kernels(sample.X, network, ntk=self.kernel == "ntk")
-        chosen: Array = getattr(kernels, self.kernel)
-        return chosen

@@ -211,13 +211,14 @@ class _Group:
                 continue
             row: dict[str, Any] = {**self.names, "kind": title, "seeds": len(found)}
             for key in ("operator", "frobenius", "rescaled", "wasserstein", "subspace"):
-                row |= _entry(key, self.over_seeds(kind, key))
+                row |= self.over_seeds(kind, key).entries(key)
             for k in range(min(_SHOWN, *(len(numbers["leading"]) for numbers in found))):
                 exact = spread([numbers["leading"][k] for numbers in found])
                 other = spread([numbers["kinds"][kind]["leading"][k] for numbers in found])
-                row |= _entry(f"eigenvalue{k + 1}", other)
+                row |= other.entries(f"eigenvalue{k + 1}")
                 row[f"eigenvalue{k + 1}"] = f"{exact.mean:.4g} → {other.shown()}"
-                row |= _entry(f"cosine{k + 1}", spread([numbers["kinds"][kind]["cosines"][k] for numbers in found]))
+                cosines = spread([numbers["kinds"][kind]["cosines"][k] for numbers in found])
+                row |= cosines.entries(f"cosine{k + 1}")
             rows.append(row)
         return rows
 
@@ -249,10 +250,6 @@ class _Group:
                 f"DEQs, {noise.mean:.3g} is expected from the standard error of their mean alone."
             )
         return remarks
-
-
-def _entry(key: str, over_seeds: Spread) -> dict[str, Any]:
-    return {key: over_seeds.shown(), f"{key}_mean": over_seeds.mean, f"{key}_sd": over_seeds.sd}
 
 
 def _drawings(groups: Sequence[_Group]) -> dict[str, Drawing]:

@@ -28,6 +28,7 @@ from equikernel.validation.paper.lazy.problem import (
     Contestant,
     LazyData,
     contestants,
+    described_run,
     limit_model,
     missing_equivalent,
     require_widths,
@@ -64,10 +65,9 @@ class DynamicsUnit:
         """What the numbers depend on."""
         return {
             "study": "dynamics",
-            "contestant": self.contestant.describe(),
-            "reference": self.reference.describe(),
-            "data": self.data.describe(),
-            **{name: getattr(self, name) for name in ("width", "seed", "fraction", "steps")},
+            **described_run(self.contestant, self.reference, self.data, self.width, self.seed),
+            "fraction": self.fraction,
+            "steps": self.steps,
         }
 
     def measure(self) -> dict[str, Any]:

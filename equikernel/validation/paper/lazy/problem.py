@@ -11,20 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equikernel.errors import DataError, InputError, NoDesignError
-from equikernel.numerics.designs.equivalent import family_design
-from equikernel.numerics.kernels import explicit_ck, explicit_ntk, implicit_ck, implicit_ntk
 from equikernel.theory.models import DEQ, ExplicitNetwork
 from equikernel.validation.deq.options import require_count
-from equikernel.validation.experiments.sources import MixtureSource, Source, dataset_source
+from equikernel.validation.experiments.sources import MixtureSource, Sample, Source, dataset_source
 from equikernel.validation.experiments.study import derived_seed, describe_deq
 from equikernel.validation.paper.lazy.linearised import KernelModel
-from equikernel.validation.paper.networks import naive_network
+from equikernel.validation.paper.networks import equivalent_of, naive_network
 
 __all__ = [
     "Contestant",
     "LazyData",
     "TwoClasses",
     "contestants",
+    "described_run",
     "limit_model",
     "missing_equivalent",
     "require_widths",
@@ -179,14 +178,25 @@ def missing_equivalent(deq: DEQ, tau0: float, trained: str) -> tuple[str, ...]:
     return (f"There is no equivalent to train: {equivalent}",) if isinstance(equivalent, str) else ()
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8)  # refusals are remembered too
 def _equivalent(deq: DEQ, tau0: float, trained: str) -> ExplicitNetwork | str:
-    asked: dict[str, Any] = {"match": "ck"} if trained == "a" else {"match": "ntk", "rates": "free"}
     try:
-        network: ExplicitNetwork = family_design(deq, tau0, **asked).network
+        return equivalent_of(deq, "ck" if trained == "a" else "ntk", tau0)
     except NoDesignError as error:
         return str(error)
-    return network
+
+
+def described_run(
+    contestant: Contestant, reference: Contestant, data: LazyData, width: int, seed: int
+) -> dict[str, Any]:
+    """What the numbers of every unit depend on: a network of finite width, and the DEQ that is to predict it."""
+    return {
+        "contestant": contestant.describe(),
+        "reference": reference.describe(),
+        "data": data.describe(),
+        "width": width,
+        "seed": seed,
+    }
 
 
 @lru_cache(maxsize=16)
@@ -196,14 +206,6 @@ def limit_model(contestant: Contestant, data: LazyData) -> KernelModel:
     Raises:
         EquikernelError: the kernel does not exist, or the data cannot be used.
     """
-    samples, network = data.load(), contestant.network
-    X, readout = samples.X, contestant.trained == "a"
-    if isinstance(network, DEQ):
-        kernel = (
-            implicit_ck(X, network, tau0=samples.tau0)
-            if readout
-            else implicit_ntk(X, network, tau0=samples.tau0, trained=contestant.trained)
-        )
-    else:
-        kernel = explicit_ck(X, network) if readout else explicit_ntk(X, network)
+    samples, trained = data.load(), contestant.trained
+    kernel = Sample(samples.X, None, samples.tau0).exact(contestant.network, "ck" if trained == "a" else "ntk", trained)
     return KernelModel(np.ascontiguousarray(kernel[:, : samples.n]))

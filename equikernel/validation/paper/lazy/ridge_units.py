@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from equikernel.errors import ConvergenceError
 from equikernel.validation.experiments.study import limited_threads
 from equikernel.validation.paper.lazy.linearised import KernelModel
-from equikernel.validation.paper.lazy.problem import Contestant, LazyData, TwoClasses, limit_model
+from equikernel.validation.paper.lazy.problem import Contestant, LazyData, TwoClasses, described_run, limit_model
 
 if TYPE_CHECKING:
     from equikernel.validation.paper.lazy.descent import Trainee
@@ -47,7 +47,11 @@ class ReadoutUnit:
 
     def describe(self) -> dict[str, Any]:
         """What the numbers depend on."""
-        return {"study": "ridge, readout", **_described(self), "fractions": list(self.fractions)}
+        return {
+            "study": "ridge, readout",
+            **described_run(self.contestant, self.reference, self.data, self.width, self.seed),
+            "fractions": list(self.fractions),
+        }
 
     def measure(self) -> dict[str, Any]:
         """A run for every penalty: test errors of the network and of the predictions, and their differences.
@@ -92,7 +96,7 @@ class PenaltyUnit:
         """What the numbers depend on."""
         return {
             "study": "ridge, trained",
-            **_described(self),
+            **described_run(self.contestant, self.reference, self.data, self.width, self.seed),
             "fraction": self.fraction,
             "towards_zero": self.towards_zero,
         }
@@ -170,16 +174,6 @@ def heavy_ball(largest: float, penalty: float) -> tuple[float, float, int]:
     highest = penalty + _MARGIN * largest
     ratio = 1.0 - math.sqrt(penalty / highest)
     return 1.0 / highest, ratio**2, math.ceil(1.25 * math.log(_ACCURACY) / math.log(ratio))
-
-
-def _described(unit: ReadoutUnit | PenaltyUnit) -> dict[str, Any]:
-    return {
-        "contestant": unit.contestant.describe(),
-        "reference": unit.reference.describe(),
-        "data": unit.data.describe(),
-        "width": unit.width,
-        "seed": unit.seed,
-    }
 
 
 def _trainee(unit: ReadoutUnit | PenaltyUnit) -> Trainee:

@@ -53,8 +53,7 @@ def record_of(runs: Sequence[Run], picks: dict[str, Pick]) -> dict[str, Any]:
     """For each quantity its text under its name, and mean and sd under name_mean and name_sd."""
     row: dict[str, Any] = {}
     for name, pick in picks.items():
-        found = spread_of(runs, pick)
-        row |= {name: found.shown(), f"{name}_mean": found.mean, f"{name}_sd": found.sd}
+        row |= spread_of(runs, pick).entries(name)
     return row
 
 

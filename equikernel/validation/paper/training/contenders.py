@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equikernel.errors import NoDesignError
-from equikernel.numerics.designs.equivalent import family_design
-from equikernel.numerics.kernels import explicit_ntk, implicit_ntk
 from equikernel.theory.models import DEQ, ExplicitNetwork
 from equikernel.validation.deq.module import DEQModule, deq_module
 from equikernel.validation.deq.options import SolverOptions
+from equikernel.validation.experiments.sources import Sample
 from equikernel.validation.experiments.study import describe_deq
 from equikernel.validation.modules import ExplicitModule, explicit_module
-from equikernel.validation.paper.networks import naive_network
+from equikernel.validation.paper.networks import equivalent_of, naive_network
 
 __all__ = ["KINDS", "Contender"]
 
@@ -61,9 +59,9 @@ class Contender:
         if self.kind == "deq":
             return self.deq
         if self.kind == "equivalent":
-            return _equivalent(self.deq)
+            return equivalent_of(self.deq)
         try:
-            depth = _equivalent(self.deq).depth
+            depth = equivalent_of(self.deq).depth
         except NoDesignError:
             depth = _NAIVE_DEPTH
         return naive_network(self.deq, 1.0, depth)
@@ -89,15 +87,5 @@ class Contender:
         Args:
             X: (n, p), samples in rows.
         """
-        network = self.network
-        if isinstance(network, DEQ):
-            kernel = implicit_ntk(X, network, trained="aAB", tau0=1.0)
-        else:
-            kernel = explicit_ntk(X, network)
+        kernel = Sample(X, None, 1.0).exact(self.network, "ntk", "aAB")
         return float(np.linalg.eigvalsh(kernel)[-1]) / len(X)
-
-
-@lru_cache(maxsize=32)
-def _equivalent(deq: DEQ) -> ExplicitNetwork:
-    """Found once: the units of all widths and seeds share it."""
-    return family_design(deq, 1.0, "ck").network
