@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from equikernel.cli.options import Act, Acts, Digits, Json, Quick, Seed, SigmaA2, SigmaB2, Tau0, Trained
+from equikernel.cli.options import Act, Acts, Digits, Json, Quick, Seed, SigmaA2, SigmaB2, Tau0, Trained, Weights
 from equikernel.cli.output import number, write, write_json, write_table
 from equikernel.errors import SolutionError
 
@@ -49,6 +49,7 @@ def solve(
     tau0: Tau0 = "1",
     digits: Digits = 15,
     trained: Trained = "aA",
+    weights: Weights = "iid",
     certify: Annotated[
         bool, typer.Option("--certify", help="Prove how many fixed points there are, and enclose every coefficient.")
     ] = False,
@@ -60,7 +61,7 @@ def solve(
     from equikernel.numerics.solve import solve as solve_equations
     from equikernel.theory.models import DEQ
 
-    deq = DEQ(act, sigma_a2, sigma_b2)
+    deq = DEQ(act, sigma_a2, sigma_b2, weights)
     # without a solution there may still be a proof that there is none: it is printed before the error
     solution = solve_equations(deq, tau0, digits, trained, certified=certify, throw=not certify)
     record = solution.to_dict()
@@ -94,6 +95,7 @@ def validate(
     ] = "gmm",
     sigma_a2: SigmaA2 = "0.2",
     sigma_b2: SigmaB2 = "0.8",
+    weights: Weights = "iid",
     seed: Seed = 0,
     quick: Quick = False,
     as_json: Json = False,
@@ -102,7 +104,7 @@ def validate(
     from equikernel.theory.models import DEQ
     from equikernel.validation.validate import validate as run
 
-    result = run(DEQ(act, sigma_a2, sigma_b2), data, out=out, seed=seed, quick=quick)
+    result = run(DEQ(act, sigma_a2, sigma_b2, weights), data, out=out, seed=seed, quick=quick)
     return write_json(result.to_dict()) if as_json else write(str(out / "report.html"))
 
 

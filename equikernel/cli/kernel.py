@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from equikernel.cli.options import Act, Json, Seed, SigmaA2, SigmaB2, Trained
+from equikernel.cli.options import Act, Json, Seed, SigmaA2, SigmaB2, Trained, Weights
 from equikernel.cli.output import write, write_json
 from equikernel.errors import InputError
 
@@ -25,6 +25,7 @@ def kernel(
     trained: Trained = "aA",
     sigma_a2: SigmaA2 = "0.2",
     sigma_b2: SigmaB2 = "0.8",
+    weights: Weights = "iid",
     tau0: Annotated[
         str | None, typer.Option("--tau0", metavar="S", help="Scale that fixes the centring; of the data by default.")
     ] = None,
@@ -56,7 +57,7 @@ def kernel(
     from equikernel.validation.kernel_file import compute_kernel_file, kernel_data, stream_kernel_folder
     from equikernel.validation.progress import counting
 
-    deq = DEQ(act, sigma_a2, sigma_b2)
+    deq = DEQ(act, sigma_a2, sigma_b2, weights)
     wanted: dict[str, Any] = {"which": which, "trained": trained, "tau0": tau0, "threads": threads}
     blocks: dict[str, Any] = {"block": block, "max_blocks": max_blocks}
     if out is None and not estimate:

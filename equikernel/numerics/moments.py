@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import mpmath
+import sympy as sp
 
 from equikernel.errors import AccuracyError, InputError, NoClosedFormError, UncertifiedError
 from equikernel.numerics.closed_forms import verified_closed_forms
@@ -25,9 +26,11 @@ __all__ = [
     "multiprecision_moments",
     "quick_moments",
     "require_derivative",
+    "without_constant",
 ]
 
 TARGET_FLOAT64 = 1e-13
+_LARGE_MEAN = 1e4  # mean^2/variance above which a constant is taken out of the activation
 _TINIEST = 5e-324  # what a number below the floats is rounded by
 _ENCLOSED_FIRST = 100  # digits
 _ESCALATED = 17  # digits enclosed where float64 misses its target
@@ -43,6 +46,20 @@ def _accurate_enough(moments: Moments, relative: float) -> bool:
 def _resolved(moments: Moments) -> bool:
     """Whether every moment but the mean has the relative accuracy promised of float64."""
     return all(m.relative_error <= TARGET_FLOAT64 for name, m in moments.items() if name != "mean")
+
+
+def without_constant(activation: Activation, tau: float) -> Activation:
+    """Phi less its mean at scale tau where that would drown it in float64, else phi itself.
+
+    Kernels do not depend on constants; of ``3 + 1e-6*x`` float64 values would keep ten digits.
+    """
+    if not activation.has_expression:
+        return activation
+    m = gaussian_moments(activation, tau)
+    centre = float(m.mean.value)
+    if centre * centre <= _LARGE_MEAN * float(m.V.value):
+        return activation
+    return Activation(activation.expr - sp.Rational(repr(centre)), activation.name)
 
 
 def gaussian_moments(activation: Activation, tau: Any, digits: int = FLOAT64_DIGITS) -> Moments:

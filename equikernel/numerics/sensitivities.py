@@ -102,6 +102,7 @@ def sensitivities(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA"
         InputError: bad arguments, or an activation without the derivative that the NTK needs.
         SolutionError: no solution, none that is stable, or moments that did not converge (see ``solve``).
     """
+    deq.require_independent("sensitivities are")
     solution = solve(deq, tau0, digits, trained)
     work = solution.digits + _GUARD
     arithmetic = mp_arithmetic(work)

@@ -30,6 +30,7 @@ from equikernel.numerics.fixed_points import (
     scan_fixed_points,
     selected_fixed_point,
 )
+from equikernel.numerics.initialisation.coefficients import goe_coefficients, goe_residual
 from equikernel.numerics.moment_values import FLOAT64_DIGITS, Moments, format_number, require_derivative, small_number
 from equikernel.numerics.moments import gaussian_moments
 from equikernel.theory.equations import (
@@ -136,6 +137,9 @@ def solve(
 ) -> Solution:
     """Solve the four equations of a DEQ and its NTK coefficients.
 
+    For GOE weights the equations are those of docs/initialisation.md, tau^2 is the variance of what the sample's own
+    response leaves of its preactivation, and accuracy is about 1e-12; no moments, no other fixed points.
+
     The fixed point is located by a scan in float64, of several the smallest stable one is taken (the others are
     named), and it is refined by Newton's iteration. Accuracy: ``digits`` significant digits (15: about 1e-14 relative).
 
@@ -149,7 +153,8 @@ def solve(
         throw: with False, a problem without solution is returned with its sentence in ``status``.
 
     Raises:
-        InputError: arguments out of range; an activation with jumps and trained other than "a".
+        InputError: arguments out of range; an activation with jumps and trained other than "a"; GOE weights with more
+            than 15 digits, a certificate, or an activation of unbounded slope.
         NoFixedPointError: T(q) = q has no stable solution.
         UnstableError: sigma_a2 v >= 1 (the NTK diverges) or sigma_a2 d1^2 >= 1.
         AccuracyError, ConvergenceError: the digits asked for were not reached, or solution and certificate disagree.
@@ -161,6 +166,8 @@ def solve(
         raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")
     if trained != "a":
         require_derivative(deq.activation)
+    if certified or digits > FLOAT64_DIGITS:
+        deq.require_independent("certificates and more than 15 digits are")
     # equal networks may call their activation by different names
     solution, error = _solved(deq, tau0, int(digits), trained, deq.activation.name)
     if certified:
@@ -205,6 +212,9 @@ def _solved(deq: DEQ, tau0: Fraction, digits: int, trained: str, _name: str) -> 
     """The solution, or a partial one with its error."""
     partial: dict[str, Any] = {}
     try:
+        if deq.weights == "goe" and deq.sigma_a2:
+            _compute_symmetric(deq, tau0, trained, partial)
+            return Solution(deq, tau0, digits, trained, "solved", **partial), None
         scan = scan_fixed_points(deq, float(tau0))
         selected = selected_fixed_point(deq, scan)
         value, _ = defect(deq, tau0, selected.q, CHECK_DIGITS)
@@ -236,6 +246,15 @@ def _certified_scan(deq: DEQ, tau0: Fraction) -> FixedPointScan:
     lower = float(deq.sigma_b2 * tau0**2)
     upper = certificate.bound.upper or max(points, default=lower)
     return FixedPointScan(tuple(map(FixedPoint, points, slopes)), (), lower, upper, certificate.bound.sign)
+
+
+def _compute_symmetric(deq: DEQ, tau0: Fraction, trained: str, result: dict[str, Any]) -> None:
+    """Fill ``result`` for GOE weights."""
+    scales = float(deq.sigma_a2), float(deq.sigma_b2), float(tau0)
+    found = goe_coefficients(deq.activation, *scales, trained)
+    result |= {"q": found.q, "tau": found.q**0.5, "residual": goe_residual(found, *scales)}
+    for coefficients in (found.ck, found.ntk):
+        result |= {f.name: float(getattr(coefficients, f.name)) for f in fields(coefficients)}
 
 
 def _compute(deq: DEQ, tau0: Fraction, digits: int, trained: str, point: FixedPoint, result: dict[str, Any]) -> None:

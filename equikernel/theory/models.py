@@ -15,6 +15,7 @@ import sympy as sp
 from equikernel.arithmetics import RECORDS, TORCH_MODULE
 from equikernel.errors import InputError
 from equikernel.theory.activation import Activation, activation
+from equikernel.theory.initialisation import require_family
 
 __all__ = ["DEQ", "TRAINED", "ExplicitNetwork", "Layer", "exact_number", "require_trained"]
 
@@ -64,30 +65,56 @@ def require_trained(trained: str) -> str:
 
 @dataclass(frozen=True)
 class DEQ:
-    """z = phi_c(sigma_a A z + sigma_b B x)/sqrt(m), A and B i.i.d. N(0, 1) (theory, section 1).
+    """z = phi_c(sigma_a A z + sigma_b B x)/sqrt(m), B with i.i.d. N(0, 1) entries (theory, section 1).
+
+    A has i.i.d. N(0, 1) entries ("iid"), or is sqrt(m) times a Haar orthogonal matrix ("orthogonal": the same kernels),
+    or symmetric with N(0, 1) entries off the diagonal ("goe": other kernels, see docs/initialisation.md).
 
     Args:
         activation: anything ``equikernel.activation`` takes.
         sigma_a2: hidden variance sigma_a^2 (a variance, not a standard deviation).
         sigma_b2: input variance sigma_b^2.
+        weights: family of A, "iid", "orthogonal" or "goe".
 
     Raises:
-        InputError: a variance that is negative, NaN or infinite; both zero; a bad activation.
+        InputError: a variance that is negative, NaN or infinite; both zero; a bad activation; an unknown family.
     """
 
     activation: Activation
     sigma_a2: Fraction = Fraction(1, 5)
     sigma_b2: Fraction = Fraction(4, 5)
+    weights: str = "iid"
 
     def __init__(
-        self, activation_: str | sp.Expr | Activation, sigma_a2: Any = Fraction(1, 5), sigma_b2: Any = Fraction(4, 5)
+        self,
+        activation_: str | sp.Expr | Activation,
+        sigma_a2: Any = Fraction(1, 5),
+        sigma_b2: Any = Fraction(4, 5),
+        weights: str = "iid",
     ) -> None:
         object.__setattr__(self, "activation", activation(activation_))
         object.__setattr__(self, "sigma_a2", exact_number(sigma_a2, "sigma_a2"))
         object.__setattr__(self, "sigma_b2", exact_number(sigma_b2, "sigma_b2", positive=True))
+        object.__setattr__(self, "weights", require_family(weights))
 
     def __repr__(self) -> str:
-        return f"DEQ({self.activation.name!r}, sigma_a2={self.sigma_a2}, sigma_b2={self.sigma_b2})"
+        family = "" if self.weights == "iid" else f", weights={self.weights!r}"
+        return f"DEQ({self.activation.name!r}, sigma_a2={self.sigma_a2}, sigma_b2={self.sigma_b2}{family})"
+
+    def require_independent(self, what: str) -> None:
+        """Refuse symmetric weights, whose response the theory of i.i.d. (and orthogonal) weights lacks.
+
+        Args:
+            what: that is not known for them, for the message.
+
+        Raises:
+            InputError: GOE weights.
+        """
+        if self.weights == "goe":
+            raise InputError(
+                f"{what} not known for DEQs with GOE weights; take weights iid or orthogonal, or ask for what is known "
+                "of GOE weights: solve (float64), the exact kernels, finite networks"
+            )
 
 
 @dataclass(frozen=True)

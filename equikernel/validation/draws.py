@@ -20,7 +20,7 @@ from equikernel.errors import InputError, MemoryLimitError
 from equikernel.numerics.data import data_matrix, mean_scale
 from equikernel.numerics.moments import require_derivative
 from equikernel.theory.models import DEQ, ExplicitNetwork
-from equikernel.validation.deq.options import SolverOptions, require_choice, require_count
+from equikernel.validation.deq.options import SolverOptions, require_count
 from equikernel.validation.devices import torch_device, torch_dtype
 from equikernel.validation.explicit_networks import explicit_sampler, gram
 
@@ -41,10 +41,8 @@ class NetworkOptions(TypedDict, total=False):
     (default), "cuda", "cuda:1". ``dtype``: "float64" (default), "float32", or "mixed", iterations in float32 finished
     in float64 (explicit networks: float64). The rest is for DEQs. ``tol``: largest relative residual of a sample, by
     default 1e-12 (float64, mixed) or 1e-5 (float32). ``max_iter``: by default 1000. ``solver``: "plain" (default),
-    "anderson", "broyden". ``weights``: family of A, "iid" (default), "orthogonal", which has the same limit, or "goe",
-    which has another: the kernels of the theory do not apply to it (see ``deq.weights``). ``memory``: bytes within
-    which as many networks as fit are solved at once (halved where a CUDA device has no room for them); None: one at a
-    time, whose bits then do not depend on the others.
+    "anderson", "broyden". ``memory``: bytes within which as many networks as fit are solved at once (halved where a
+    CUDA device has no room for them); None: one at a time, whose bits then do not depend on the others.
     """
 
     tau0: float | None
@@ -53,7 +51,6 @@ class NetworkOptions(TypedDict, total=False):
     tol: float | None
     max_iter: int
     solver: str
-    weights: str
     memory: float | None
 
 
@@ -67,16 +64,13 @@ class _Settings:
     tol: float | None = None
     max_iter: int = 1000
     solver: str = "plain"
-    weights: str = "iid"
     memory: float | None = None
 
     def __post_init__(self) -> None:
         # torch first: it says what to install where torch is missing
-        families: tuple[str, ...] = import_module("equikernel.validation.deq.weights").FAMILIES
         import_module("equikernel.validation.torch_arithmetic")
         torch_device(self.device)
         self.options.tolerance(self.type_name)
-        require_choice(self.weights, "weights", families)
         if self.memory is not None and not self.memory > 0:
             raise InputError(f"memory must be a positive number of bytes, or None; got {self.memory!r}")
 
@@ -253,7 +247,7 @@ def _ensemble(settings: _Settings, data: Array, deq: DEQ, width: int) -> Ensembl
     from equikernel.validation.deq.ensembles import Ensemble, centring
 
     mean, contraction = centring(deq, mean_scale(data) if settings.tau0 is None else settings.tau0)
-    return Ensemble(deq, settings.tensor(data), width, mean, contraction, settings.options, settings.weights)
+    return Ensemble(deq, settings.tensor(data), width, mean, contraction, settings.options)
 
 
 def _deq_parts(

@@ -136,7 +136,7 @@ class DEQKernel(Kernel):  # type: ignore[misc]  # scikit-learn is untyped
     def _matrix(self, X: Any, Y: Any = None, **changed: float) -> FloatArray:
         """k(X, Y), with the variances ``changed``."""
         variances = {"sigma_a2": self.sigma_a2, "sigma_b2": self.sigma_b2} | changed
-        deq = DEQ(self.activation, **variances)
+        deq = DEQ(self.activation, variances["sigma_a2"], variances["sigma_b2"])
         with _named(deq):
             return _exact_kernel(X, Y, deq, which=self.which, trained=self.trained, tau0=_number(self.tau0))
 

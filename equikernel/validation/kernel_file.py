@@ -141,6 +141,7 @@ def _scalars(deq: DEQ, trained: str, dataset: Dataset) -> dict[str, Any]:
         "expression": str(deq.activation.expr),
         "sigma_a2": float(deq.sigma_a2),
         "sigma_b2": float(deq.sigma_b2),
+        "weights": deq.weights,
         "trained": trained,
         "data": dataset.name,
         "source": dataset.source,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from equikernel.errors import ConvergenceError, InputError, MemoryLimitError
+from equikernel.errors import ConvergenceError, InputError, MemoryLimitError, UnstableError
 from equikernel.numerics.kernels import implicit_ck, implicit_ntk
 from equikernel.theory.models import DEQ
 from equikernel.validation.deq.ensembles import Ensemble, centring, network_bytes
@@ -24,9 +24,9 @@ def _data() -> np.ndarray:
     return np.random.default_rng(5).standard_normal((6, 8)) / np.sqrt(8)
 
 
-def kernels(X, **options):
+def kernels(X, weights="iid", **options):
     options = {"width": 32, "draws": range(7), "seed": 4, "trained": "aAB", **options}
-    return list(network_draws(X, DEQ("gelu", "0.4", "0.6"), **options))
+    return list(network_draws(X, DEQ("gelu", "0.4" if weights != "goe" else "0.1", "0.6", weights), **options))
 
 
 @pytest.mark.parametrize("solver", METHODS)
@@ -101,26 +101,40 @@ def test_threads_do_not_change_the_networks(X):
 
 
 def test_orthogonal_weights_have_the_limit_of_the_theory(X):
-    deq = DEQ("relu", "0.4", "0.6")
+    deq = DEQ("relu", "0.4", "0.6", "orthogonal")
     for trained, exact in ((None, implicit_ck(X, deq)), ("aA", implicit_ntk(X, deq, trained="aA"))):
-        ladder = width_ladder(X, deq, (64, 128, 256), 24, 3, np.asarray(exact), trained=trained, weights="orthogonal")
+        ladder = width_ladder(X, deq, (64, 128, 256), 24, 3, np.asarray(exact), trained=trained)
         assert ladder.summary.consistent
 
 
-def test_symmetric_weights_have_another(X):
-    deq = DEQ("tanh", "0.2", "0.8")
-    ladder = width_ladder(X, deq, (64, 128, 256), 24, 3, np.asarray(implicit_ck(X, deq)), weights="goe")
-    assert not ladder.summary.consistent
+@pytest.mark.parametrize(("act", "kernels"), [("tanh", (None, "aAB")), ("relu", (None, "aA"))])
+def test_symmetric_weights_have_limits_of_their_own(X, act, kernels):
+    """CK and NTK of finite networks with GOE weights, extrapolated in 1/m, against theirs and not the i.i.d. ones."""
+    deq, other = DEQ(act, "0.2", "0.8", "goe"), DEQ(act, "0.2", "0.8")
+    for trained in kernels:
+        exact, iid = (
+            np.asarray(implicit_ck(X, d) if trained is None else implicit_ntk(X, d, trained=trained))
+            for d in (deq, other)
+        )
+        ladder = width_ladder(X, deq, (64, 128, 256), 24, 3, exact, trained=trained)
+        assert ladder.summary.consistent
+        assert not width_ladder(X, deq, (64, 128, 256), 24, 3, iid, trained=trained).summary.consistent
 
 
 def test_symmetric_weights_lose_their_fixed_point_earlier(X):
     # sigma_a2 v = 0.5: stable for i.i.d. weights, not for symmetric ones, whose spectral radius is twice as large
-    deq = DEQ("relu", 1, "0.5")
     options = {"width": 200, "draws": [0], "seed": 1, "max_iter": 300}
-    (draw,) = network_draws(X, deq, **options)
+    (draw,) = network_draws(X, DEQ("relu", 1, "0.5"), **options)
     assert draw.residual <= 1e-12
-    with pytest.raises(ConvergenceError, match=r"sigma_a2\*v = 0\.5 \(symmetric weights are stable only below about"):
-        list(network_draws(X, deq, weights="goe", **options))
+    with pytest.raises(UnstableError, match=r"the critical sigma_a2 is 0\.\d+"):
+        list(network_draws(X, DEQ("relu", 1, "0.5", "goe"), **options))
+
+
+def test_symmetric_networks_too_narrow_for_their_limit(X):
+    # stable as m grows, but twelve units have eigenvalues far from their limits
+    options = {"width": 12, "draws": range(60), "seed": 1, "max_iter": 300}
+    with pytest.raises(ConvergenceError, match=r"sigma_a2\*E\[psi'\^2\] = 0\.\d+ \(below 1 wide networks have"):
+        list(network_draws(X, DEQ("relu", "0.45", "0.5", "goe"), **options))
 
 
 def test_reports_of_an_ensemble(X):
@@ -153,7 +167,6 @@ def tanh_slope2(sigma_a2, sigma_b2):
     ("options", "message"),
     [
         ({"solver": "newton"}, "solver must be one of plain, anderson, broyden"),
-        ({"weights": "gue"}, "weights must be one of iid, orthogonal, goe"),
         ({"memory": 0}, "memory must be a positive number of bytes"),
         ({"memory": 1000}, "raise memory"),
     ],

@@ -132,14 +132,15 @@ def test_shapes(x):
     assert module.last_report.succeeded
 
 
-@pytest.mark.parametrize("family", ["iid", "orthogonal"])
+@pytest.mark.parametrize("family", ["iid", "orthogonal", "goe"])
 def test_a_module_is_the_network_of_the_same_stream(x, family):
     width, seed, draw = 40, 3, 2
-    options = {"width": width, "draws": [draw], "seed": seed, "weights": family, "tau0": 0.8}
+    options = {"width": width, "draws": [draw], "seed": seed, "tau0": 0.8}
+    deq = DEQ("gelu", A2, B2, family)
     stream = np.random.SeedSequence(seed, spawn_key=(width, draw))
-    module = deq_module(DEQ("gelu", A2, B2), width, 3, tau0=0.8, dtype="float64", seed=stream, weights=family)
+    module = deq_module(deq, width, 3, tau0=0.8, dtype="float64", seed=stream)
     z = module.features(x).detach().numpy()
-    (ck,) = network_draws(x.numpy(), DEQ("gelu", A2, B2), **options)
+    (ck,) = network_draws(x.numpy(), deq, **options)
     np.testing.assert_allclose(z @ z.T, ck.kernel, rtol=0, atol=1e-11)
     # the tangent kernel of each trained group is the Gram matrix of the module's own gradients
     for trained in ("a", "aA", "aAB"):
@@ -149,7 +150,7 @@ def test_a_module_is_the_network_of_the_same_stream(x, family):
             for f in module(x)[:, 0]
         ]
         jacobian = torch.stack(rows).numpy()
-        (ntk,) = network_draws(x.numpy(), DEQ("gelu", A2, B2), trained=trained, **options)
+        (ntk,) = network_draws(x.numpy(), deq, trained=trained, **options)
         np.testing.assert_allclose(jacobian @ jacobian.T, ntk.kernel, rtol=0, atol=1e-9 * np.abs(ntk.kernel).max())
 
 
@@ -354,7 +355,6 @@ def test_jumps_have_states_and_no_gradients(x):
         ({"dtype": "float16"}, "dtype must be float64 or float32"),
         ({"device": "tpu"}, "device must be"),
         ({"seed": -1}, "seed must be a whole number"),
-        ({"weights": "gue"}, "weights must be one of iid, orthogonal, goe"),
         ({"solver": "newton"}, "solver must be one of"),
         ({"solver": SolverOptions(tol=1e-9), "dtype": "float32"}, "below which float32 cannot go"),
         ({"tau0": 0}, "tau0"),

@@ -134,9 +134,10 @@ def certify(deq: DEQ, tau0: Any = 1, digits: int = 15, trained: str = "aA", *, s
         seconds: processor time after which what is not yet proved stays undecided or refused.
 
     Raises:
-        InputError: arguments out of range.
+        InputError: arguments out of range; GOE weights.
         UncertifiedError: the breakpoints of the activation could not be proved, or sigma_b2 tau0^2 is out of range.
     """
+    deq.require_independent("certificates are")
     require_trained(trained)
     if digits not in range(1, MAX_DIGITS + 1):
         raise InputError(f"digits must be a whole number from 1 to {MAX_DIGITS}; got {digits!r}")

@@ -71,6 +71,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.match not in MATCHES:
             raise InputError(f'match must be "ck", "ntk" or "both"; got {self.match!r}')
+        if isinstance(self.source, DEQ):
+            self.source.require_independent("equivalent networks are")
 
     @classmethod
     def of(cls, source: DEQ | ExplicitNetwork, match: str, tau0: Any = None, *, on_sphere: bool = False) -> Target:

@@ -1,12 +1,7 @@
 """DEQs at initialisation with iid, orthogonal and GOE weights: lengths, fluctuations, stability, spectra, kernels."""
 
 from equikernel.numerics.initialisation.branch import Critical
-from equikernel.numerics.initialisation.coefficients import (
-    GoeCoefficients,
-    effective_hermite,
-    goe_centre,
-    goe_coefficients,
-)
+from equikernel.numerics.initialisation.coefficients import GoeCoefficients, goe_centre, goe_coefficients
 from equikernel.numerics.initialisation.dynamics import Iterates, iterates
 from equikernel.numerics.initialisation.inputs import InputLaw
 from equikernel.numerics.initialisation.kernel import KernelPair, kernel_pair, kernel_sample
@@ -23,7 +18,6 @@ __all__ = [
     "MeanField",
     "Transform",
     "critical_sigma",
-    "effective_hermite",
     "goe_centre",
     "goe_coefficients",
     "haar_length_statistics",

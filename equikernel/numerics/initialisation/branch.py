@@ -167,6 +167,8 @@ def critical_point(branch: Branch) -> Critical:
     if low == high:
         sigma = math.sqrt(branch.at(low, plain).s)
         return Critical(sigma, "no fixed point", sigma, sigma)
+    if not excess(low) < 0 <= excess(high):  # rounding took it to 1: sigma has risen to its limit
+        return _limit(branch, low, plain)
     v = scipy.optimize.brentq(excess, low, high, xtol=1e-300, rtol=1e-15)
     point = branch.at(v, plain)
     kind = "instability" if point.chi > point.kappa + 1e-9 else "no fixed point"

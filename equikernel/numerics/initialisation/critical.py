@@ -93,7 +93,10 @@ class GoeBranch(Branch):
             if not self._admits(a):
                 break
             found = symmetric(self.activation, w + self.bias, a, self.law, _PLAIN)
-            step = (a * found.square - w * found.response) / (found.square + a * found.square_a - w * found.response_a)
+            lean = found.square + a * found.square_a - w * found.response_a
+            if lean == 0:
+                break
+            step = (a * found.square - w * found.response) / lean
             if abs(step) <= _SETTLED * (abs(a) + w / found.square * abs(found.response)) or step == 0:
                 return a, found
             a = float(a - step)

@@ -27,7 +27,7 @@ def _exact(value: Any, name: str) -> Fraction:
 
 @dataclass(frozen=True)
 class InputLaw:
-    """The law of one entry of x: Gaussian, or equally likely atoms. Made by one of the four class methods.
+    """The law of one entry of x: Gaussian, or equally likely atoms. Made by one of the class methods.
 
     Attributes:
         name: how it is called in tables.
@@ -62,6 +62,11 @@ class InputLaw:
         """
         atom = _exact(value, "the constant x")
         return cls(f"constant {atom}", atoms=(atom,))
+
+    @classmethod
+    def centring(cls, centre: float) -> InputLaw:
+        """All entries equal to -centre, exactly: phi(u) + x is then the centred activation."""
+        return cls("centring", atoms=(-Fraction(centre),))
 
     @classmethod
     def signs(cls, scale: Any = 1) -> InputLaw:

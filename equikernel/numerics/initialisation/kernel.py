@@ -8,13 +8,13 @@ are coupled through the covariance of (g_x, g_y) alone. Derivation: docs/initial
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 from equikernel.errors import ConvergenceError, InputError, NoFixedPointError, UnstableError
 from equikernel.numerics.initialisation.critical import critical_goe, goe_response
 from equikernel.numerics.initialisation.inputs import InputLaw
-from equikernel.numerics.initialisation.pair_table import AGREEMENT, PairTable
+from equikernel.numerics.initialisation.pair_table import NEARLY_PARALLEL, PairTable
 from equikernel.numerics.initialisation.precision import Precision
 from equikernel.numerics.initialisation.response import (
     Response,
@@ -25,10 +25,13 @@ from equikernel.numerics.initialisation.response import (
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.initialisation import require_family
 
-__all__ = ["KernelPair", "kernel_pair", "kernel_sample"]
+__all__ = ["KernelPair", "kernel_pair", "kernel_sample", "pair_kernel"]
 
 _PLAIN = Precision()
 _STEPS = 60
+_LAST_STEP = 1e-9  # of K: Newton's iteration leaves its square
+_LAST_GAP, _NO_GAP = 1e-9, 1e-22  # of 1 - |rho|, relative and absolute
+Distance = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,19 @@ def kernel_sample(
         family: "iid", "orthogonal" or "goe".
         sigma_a2: variance of A.
         sigma_b2: variance of B.
-        norm2: |x|^2, positive.
+        norm2: |x|^2.
         centre: the constant subtracted from phi.
 
     Raises:
-        InputError: unknown family, x = 0, unbounded slope.
+        InputError: unknown family, unbounded slope, or x = 0 where phi(0) = centre (then z = 0).
         ConvergenceError: no fixed point was reached (iid, orthogonal).
         UnstableError: no fixed point (goe), or R >= 1; the message names the critical sigma_a2 (goe).
     """
     phi = activation(act)
     bias = float(sigma_b2) * float(norm2)
-    if not (bias > 0 and math.isfinite(bias)):
-        raise InputError(f"expected sigma_b2 |x|^2 > 0, got {bias:g}: the kernel of x = 0 is not defined here")
-    law = InputLaw("centre", atoms=(-Fraction(centre),))
+    if not (bias >= 0 and math.isfinite(bias)):
+        raise InputError(f"expected a finite sigma_b2 |x|^2, 0 or more; got {bias:g}")
+    law = InputLaw.centring(centre)
     s = float(sigma_a2)
     if require_family(family) != "goe":
         without = Transform(lambda c: 0 * c, lambda c: s + 0 * c, lambda c: 0 * c, family)
@@ -111,8 +114,8 @@ def kernel_pair(
 
     K(x, y) = E psi_x(g) psi_y(g'), Cov = sigma_a^2 K + sigma_b^2 <.,.>. Its slope in K is at most
     sigma_a^2 sqrt(E psi_x'^2 E psi_y'^2) < 1 by Cauchy and Schwarz, so the solution is unique and Newton's iteration
-    from it safe. Absolute error about 1e-13 sqrt(K(x,x) K(y,y)); see
-    ``pair_table``.
+    from it safe. Absolute error about 1e-13 sqrt(K(x,x) K(y,y)); the slope of nearly parallel samples of an activation
+    with kinks is as accurate as the root of |x|^2 + |y|^2 - 2 |x.y|. See ``pair_table``.
 
     Args:
         act: activation with bounded slope.
@@ -124,7 +127,6 @@ def kernel_pair(
 
     Raises:
         InputError: x.y is no inner product of such samples; see also ``kernel_sample``.
-        AccuracyError: samples so nearly parallel that 1 - |correlation| < 1e-12.
         ConvergenceError, UnstableError: see ``kernel_sample``.
     """
     phi = activation(act)
@@ -136,24 +138,65 @@ def kernel_pair(
     if norm_x == norm_y == inner:
         K, slope = float(x.q), float(x.integrals.replicon)
     else:
-        K, slope = _off_diagonal(PairTable(phi, x, y, centre), float(sigma_a2), float(sigma_b2) * inner)
+        b = float(sigma_b2)
+        table = PairTable(phi, x, y, centre)
+        K, slope = pair_kernel(
+            table, float(sigma_a2), b * inner, lambda sign: b * max(norm_x + norm_y - 2 * sign * inner, 0.0)
+        )
     return KernelPair(
         float(x.q), float(y.q), K, float(x.chi), float(y.chi), slope, float(x.replicon), float(y.replicon)
     )
 
 
-def _off_diagonal(table: PairTable, sigma_a2: float, bias: float) -> tuple[float, float]:
-    """K = E psi_x psi_y at covariance sigma_a2 K + bias, and E psi_x' psi_y', by Newton's iteration from K = 0."""
+def pair_kernel(table: PairTable, sigma_a2: float, bias: float, distance: Distance) -> tuple[float, float]:
+    """K = E psi_x psi_y at covariance sigma_a2 K + bias, and E psi_x' psi_y', by Newton's iteration from K = 0.
+
+    Args:
+        table: of the two samples.
+        sigma_a2: variance of A.
+        bias: sigma_b2 x.y.
+        distance: sigma_b2 |x - sign y|^2 as a function of the sign, for nearly parallel samples.
+
+    Raises:
+        AccuracyError: features too narrow for the quadrature.
+        ConvergenceError: it did not settle.
+    """
     K = 0.0
     bound = math.sqrt(table.x.q * table.y.q)
     for _ in range(_STEPS):
-        value, slope = table.at(sigma_a2 * K + bias)
+        covariance = sigma_a2 * K + bias
+        if abs(covariance) >= NEARLY_PARALLEL * table.root:
+            return _ridge_kernel(table, sigma_a2, covariance / table.root, distance)
+        value, slope = table.at(covariance)
         step = (value - K) / (1 - sigma_a2 * slope)
         K = min(max(K + step, -bound), bound)
-        if abs(step) <= 4e-16 * bound:
-            return K, slope
-        if abs(step) <= AGREEMENT * bound:
+        if abs(step) <= _LAST_STEP * bound:
             return K, table.at(sigma_a2 * K + bias)[1]
-    raise ConvergenceError(
+    raise _not_settled(table)
+
+
+def _ridge_kernel(table: PairTable, sigma_a2: float, rho: float, distance: Distance) -> tuple[float, float]:
+    """The same in gap = 1 - |rho|, from the variance of g_x - sign g_y.
+
+    2 sqrt(v_x v_y) gap + (sqrt(v_x) - sqrt(v_y))^2 = sigma_a2 E (psi_x - sign psi_y)^2 + sigma_b2 |x - sign y|^2.
+    """
+    x, y, sign = table.x, table.y, math.copysign(1.0, rho)
+    apart = (x.v - y.v) ** 2 / (math.sqrt(x.v) + math.sqrt(y.v)) ** 2
+    given = (distance(sign) - apart) / (2 * table.root)
+    gap = min(max(1 - abs(rho), given, 0.0), 1.0)
+    for _ in range(_STEPS):
+        found = table.ridge(gap, sign)
+        step = (gap - given - sigma_a2 * found.distance / (2 * table.root)) / (1 - sigma_a2 * found.slope)
+        moved = min(max(gap - step, 0.0), 1.0)
+        settled = abs(moved - gap) <= max(_LAST_GAP * gap, _NO_GAP)
+        gap = moved
+        if settled:
+            found = table.ridge(gap, sign)
+            return sign * 0.5 * (x.q + y.q - found.distance), found.slope
+    raise _not_settled(table)
+
+
+def _not_settled(table: PairTable) -> ConvergenceError:
+    return ConvergenceError(
         f"Newton's iteration for the kernel of a pair of samples ({table.phi.name}) did not settle; reduce sigma_a2"
     )

@@ -2,13 +2,15 @@
 
 psi(g) = phi_c(u), g = u - a phi_c(u). By the product of the activation's double-exponential rules in (u_x, u_y), where
 the density is smooth on their scale; near correlation +-1 it is a ridge, and the inner integral runs along
-g_y = rho g_x + sqrt(1 - rho^2) w instead, with u_y solved for.
+g_y = rho g_x + sqrt(1 - rho^2) w instead, with u_y solved for. There 1 - |rho| is the variable, and
+E (psi_x -+ psi_y)^2 is summed as it stands, so that nearly parallel samples keep their digits.
 """
 
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,22 +22,31 @@ from equikernel.numerics.initialisation.symmetric import scale_of_u
 from equikernel.numerics.quadrature import FIRST_LEVEL, rule
 from equikernel.theory.activation import Activation
 
-__all__ = ["AGREEMENT", "PairTable", "Side"]
+__all__ = ["AGREEMENT", "NEARLY_PARALLEL", "PairTable", "Ridge", "Side"]
 
 AGREEMENT = 1e-13  # of two levels, relative to the Cauchy-Schwarz bound
 _PLAIN = Precision()
 _LAST_LEVEL = 10
 _ROWS = 2_000_000  # entries of a table handled at a time
 _NEGLIGIBLE = 1e-40
-_NEARLY_PARALLEL, _DEGENERATE = 0.98, 1e-12
+NEARLY_PARALLEL = 0.98  # |rho| from which on the density is a ridge
 _REACH, _ORDER, _NEWTON = 9.0, 40, 8
+_ULPS = 2.0**-46
+
+
+class Ridge(NamedTuple):
+    """E psi_x psi_y, E psi_x' psi_y' and E (psi_x - sign psi_y)^2."""
+
+    value: float
+    slope: float
+    distance: float
 
 
 class Side:
-    """Nodes of one sample at one level: g, and the weights of psi and psi'."""
+    """Nodes of one sample at one level: g/sqrt(v), u, psi, its weights, and the weights of psi times psi and psi'."""
 
     def __init__(self, phi: Activation, point: Response, centre: float, level: int) -> None:
-        law = InputLaw("centre", atoms=(-Fraction(centre),))
+        law = InputLaw.centring(centre)
         nodes = rule(phi).nodes(scale_of_u(phi, point.v, point.a, law, _PLAIN), level)
         g = nodes.y - point.a * (nodes.phi - centre)
         with np.errstate(under="ignore"):
@@ -43,7 +54,9 @@ class Side:
         self.g = g[alive] / math.sqrt(point.v)
         dy = nodes.dy[alive] / math.sqrt(point.v)
         open_ = 1 - point.a * nodes.slope[alive]
-        self.value = dy * open_ * (nodes.phi[alive] - centre)
+        self.psi = nodes.phi[alive] - centre
+        self.weight = dy * open_
+        self.value = self.weight * self.psi
         self.slope = dy * nodes.slope[alive]
         self.u = nodes.y[alive]
 
@@ -65,32 +78,59 @@ class PairTable:
         return self.sides[level]
 
     def at(self, covariance: float) -> tuple[float, float]:
-        """Both expectations at one covariance, levels agreeing to 1e-13.
+        """E psi_x psi_y and E psi_x' psi_y' at one covariance, levels agreeing to 1e-13.
 
         Raises:
-            AccuracyError: correlation within 1e-12 of +-1, or features too narrow.
+            AccuracyError: features too narrow.
         """
         rho = covariance / self.root
+        if abs(rho) >= NEARLY_PARALLEL:
+            ridge = self.ridge(max(1 - abs(rho), 0.0), math.copysign(1.0, rho))
+            return ridge.value, ridge.slope
+        found = self._agreed(lambda level: _product_sums(*self._level(level), rho), lambda _: self._sizes, rho)
+        return float(found[0]), float(found[1])
+
+    def ridge(self, gap: float, sign: float) -> Ridge:
+        """The expectations at correlation sign (1 - gap), levels agreeing to 1e-13 (the distance: to psi's digits).
+
+        Raises:
+            AccuracyError: features too narrow.
+        """
+
+        def sums(level: int) -> Array:
+            return self._ridge_sums(*self._level(level), gap, sign)
+
+        def sizes(found: Array) -> Array:
+            # psi_x - sign psi_y is known to the last digits of psi, not to its own
+            blur = _ULPS / AGREEMENT * math.sqrt(found[2] * max(self.x.q, self.y.q))
+            return np.array([*self._sizes, found[2] + blur])
+
+        return Ridge(*map(float, self._agreed(sums, sizes, sign * (1 - gap))))
+
+    @property
+    def _sizes(self) -> Array:
+        replicons = self.x.integrals.replicon * self.y.integrals.replicon
+        return np.array([math.sqrt(self.x.q * self.y.q), math.sqrt(replicons)])
+
+    def _agreed(self, sums: Callable[[int], Array], sizes: Callable[[Array], Array], rho: float) -> Array:
         previous: Array | None = None
-        size = np.array(
-            [math.sqrt(self.x.q * self.y.q), math.sqrt(self.x.integrals.replicon * self.y.integrals.replicon)]
-        )
-        sums = _product_sums if abs(rho) < _NEARLY_PARALLEL else self._inner_sums
-        for level in range(FIRST_LEVEL, _LAST_LEVEL if 1 - abs(rho) >= _DEGENERATE else 0):
-            found = sums(*self._level(level), rho)
-            if previous is not None and np.all(abs(found - previous) <= AGREEMENT * size):
-                return float(found[0]), float(found[1])
+        for level in range(FIRST_LEVEL, _LAST_LEVEL):
+            found = sums(level)
+            if previous is not None and np.all(abs(found - previous) <= AGREEMENT * sizes(found)):
+                return found
             previous = found
         raise AccuracyError(
-            f"the kernel of {self.phi.name} at correlation {rho:.8g} of the preactivations was not resolved: merge "
-            "samples that are nearly parallel, or rescale the activation"
+            f"the kernel of {self.phi.name} at correlation {rho:.8g} of the preactivations was not resolved: its "
+            "features are too narrow; rescale the activation"
         )
 
-    def _inner_sums(self, x: Side, y: Side, rho: float) -> Array:
+    def _ridge_sums(self, x: Side, y: Side, gap: float, sign: float) -> Array:
         """The double sums with g_y = rho g_x + sqrt(1 - rho^2) w and panels in w that end at the kinks of psi_y."""
-        spread = math.sqrt((1 - rho) * (1 + rho))
+        rho, spread = sign * (1 - gap), math.sqrt(gap * (2 - gap))
         kinks = [(b - self.y.a * (self.values(b) - self.centre)) / math.sqrt(self.y.v) for b in self.breakpoints]
-        cuts = np.clip((np.array(kinks)[None, :] - rho * x.g[:, None]) / spread, -_REACH, _REACH)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cuts = (np.array(kinks)[None, :] - rho * x.g[:, None]) / spread
+        cuts = np.clip(np.nan_to_num(cuts), -_REACH, _REACH)
         ends = np.tile([-_REACH, 0.0, _REACH], (len(x.g), 1))
         edges = np.sort(np.concatenate([ends, cuts], axis=1), axis=1)
         half, middle = 0.5 * np.diff(edges), 0.5 * (edges[:, 1:] + edges[:, :-1])
@@ -108,6 +148,7 @@ class PairTable:
             [
                 np.sum(outer * x.value * np.sum(inner * psi, axis=1)),
                 np.sum(outer * x.slope * np.sum(inner * slope, axis=1)),
+                np.sum(outer * x.weight * np.sum(inner * (x.psi[:, None] - sign * psi) ** 2, axis=1)),
             ]
         )
 

@@ -7,31 +7,32 @@ the work of one thread.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import sympy as sp
 
 from equikernel.errors import ConvergenceError, UnstableError
 from equikernel.numerics.absolute import absolute_form
 from equikernel.numerics.blas import serial_blas
 from equikernel.numerics.centring import centring_scale
 from equikernel.numerics.data import row_norms
+from equikernel.numerics.initialisation.coefficients import goe_coefficients
 from equikernel.numerics.kernels.diagonal import sample_variances
+from equikernel.numerics.kernels.effective import EffectiveTable, effective_table
 from equikernel.numerics.kernels.samples import Scales, scales_of
 from equikernel.numerics.kernels.table import HermiteTable, hermite_table
-from equikernel.numerics.moments import gaussian_moments, require_derivative
+from equikernel.numerics.moments import gaussian_moments, require_derivative, without_constant
 from equikernel.theory.activation import Activation
 from equikernel.theory.equations import ntk_entry
-from equikernel.theory.models import DEQ, ExplicitNetwork, require_trained
+from equikernel.theory.models import DEQ, ExplicitNetwork, exact_number, require_trained
 
 __all__ = ["Engine", "Prepared", "not_a_contraction", "not_settled"]
 
 FloatArray = npt.NDArray[np.float64]
-_LARGE_MEAN = 1e4  # mean^2/variance above which a constant is taken out of the activation
 
 
 def not_a_contraction(name: str, what: str, rate: float) -> UnstableError:
@@ -73,19 +74,26 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Layer:
-    """An activation, less a large constant if it has one, and the constant that centres it."""
+    """An activation, less a large constant if it has one, and the constant that centres it.
+
+    Attributes:
+        feedback: sigma_a2 of symmetric hidden weights, through which the layer acts back on itself; else 0.
+    """
 
     activation: Activation
     centre: float
+    feedback: float = 0.0
 
     @property
     def table(self) -> HermiteTable:
+        if self.feedback:
+            return effective_table(self.activation, self.feedback, self.centre)
         return hermite_table(self.activation)
 
     @property
     def bend(self) -> float:
         """b^2 where phi = a x + b |x| + c, else 0."""
-        form = absolute_form(self.activation)
+        form = None if self.feedback else absolute_form(self.activation)
         return form.b**2 if form else 0.0
 
 
@@ -128,8 +136,11 @@ class Engine:
         require_trained(trained)
         if ntk and trained != "a":
             require_derivative(deq.activation)
-        tau = centring_scale(deq, tau0)
-        layer = _centred(deq.activation, tau)
+        if deq.weights == "goe" and deq.sigma_a2:
+            layer, tau = _self_centred(deq, tau0)
+        else:
+            tau = centring_scale(deq, tau0)
+            layer = _centred(deq.activation, tau)
         return cls((layer,), tau, float(deq.sigma_a2), float(deq.sigma_b2), trained, ck, ntk)
 
     @classmethod
@@ -182,9 +193,13 @@ class Engine:
     def _scales(self, norms: FloatArray, first: int) -> tuple[Scales, ...]:
         """The samples as every layer sees them."""
         if self.sigma_a2 is not None:
-            layer, reference = self.layers[0], self.tau * self.tau
-            q = sample_variances(layer.table, layer.centre, self.sigma_a2, self.sigma_b2 * norms, reference, first)
-            return (scales_of(layer.table, q, layer.centre),)
+            layer, bias = self.layers[0], self.sigma_b2 * norms
+            table = layer.table
+            if isinstance(table, EffectiveTable):
+                q = table.sample_variances(bias, first)
+            else:
+                q = sample_variances(table, layer.centre, self.sigma_a2, bias, self.tau * self.tau, first)
+            return (scales_of(table, q, layer.centre),)
         found: list[Scales] = []
         q = norms
         for layer in self.layers:
@@ -231,16 +246,19 @@ class Engine:
             raise not_a_contraction(self.name, f"sample {samples.first + bad[0]}", float(rates[bad[0]]))
 
 
-def _centred(activation: Activation, tau: float) -> _Layer:
-    """The layer, after taking out a constant that would drown the activation in float64.
+def _self_centred(deq: DEQ, tau0: Any) -> tuple[_Layer, float]:
+    """The layer of a DEQ with GOE weights, and tau = sqrt(Var g) at samples of squared norm tau0^2.
 
-    Kernels do not depend on constants; of ``3 + 1e-6*x`` float64 values would keep ten digits.
+    Raises:
+        InputError, SolutionError: as ``solve``.
     """
-    m = gaussian_moments(activation, tau)
-    centre = float(m.mean.value)
-    if centre * centre <= _LARGE_MEAN * float(m.V.value) or not activation.has_expression:
-        return _Layer(activation, centre)
-    shifted = Activation(activation.expr - sp.Rational(repr(centre)), activation.name)
+    tau0 = float(exact_number(tau0, "tau0", positive=True))
+    found = goe_coefficients(deq.activation, float(deq.sigma_a2), float(deq.sigma_b2), tau0, "a")
+    return _Layer(found.activation, found.centre, float(deq.sigma_a2)), math.sqrt(found.q)
+
+
+def _centred(activation: Activation, tau: float) -> _Layer:
+    shifted = without_constant(activation, tau)
     return _Layer(shifted, float(gaussian_moments(shifted, tau).mean.value))
 
 

@@ -80,6 +80,7 @@ def description(model: Model, tau0: Any, trained: str) -> dict[str, Any]:
         "activations": [_fingerprint(model.activation)],
         "sigma_a2": str(model.sigma_a2),
         "sigma_b2": str(model.sigma_b2),
+        "weights": model.weights,
         "tau0": "that of the data" if tau0 is None else str(exact_number(tau0, "tau0", positive=True)),
         "trained": trained,
     }

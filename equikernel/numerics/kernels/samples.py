@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -141,7 +140,7 @@ def scales_of(table: HermiteTable, variances: FloatArray, centre: float) -> Scal
     n = len(variances)
     at_zero = float(table.activation(0.0))
     means, spread = np.full(n, at_zero - centre), np.zeros(n)
-    slopes = np.full(n, _slope_at_zero(table))
+    slopes = np.full(n, table.slope_energy_at_zero)
     positive = variances > 0.0
     if positive.any():
         energies = table.energies(variances[positive])
@@ -159,14 +158,6 @@ def scaled_rows(table: HermiteTable, variances: FloatArray, terms: int) -> Float
         q = variances[positive]
         rows[positive] = table.rows(q, terms) / np.sqrt(q)[:, None]
     return rows
-
-
-def _slope_at_zero(table: HermiteTable) -> float:
-    """phi'(0)^2, or the mean of both sides at a kink: the limit of E[phi'(sqrt(q) xi)^2] as q -> 0."""
-    if not table.activation.has_square_integrable_derivative:
-        return math.inf
-    derivative = table.activation.derivative("numpy")
-    return float(np.mean(np.array([derivative(1e-300), derivative(-1e-300)]) ** 2))
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,13 @@ from equikernel.numerics.moments import quick_moments
 from equikernel.numerics.quadrature import Nodes, rule
 from equikernel.theory.activation import Activation
 
-__all__ = ["TIERS", "Energies", "HermiteTable", "hermite_table"]
+__all__ = ["ENERGIES", "TIERS", "Energies", "HermiteTable", "chebyshev", "hermite_table", "interpolation", "project"]
 
 FloatArray = npt.NDArray[np.float64]
 
 _SIZES = (12, 20, 36, 68, 132)  # Chebyshev points of an octave
-_TOLERANCE = 4e-15  # of the row's norm, at the probes
 _PROBES = np.array([-0.97, -0.52, 0.11, 0.63, 0.99])
-_ENERGIES = 3  # columns before the row: V, dV/dq, v
+ENERGIES = 4  # columns before the row: V, dV/dq, v, dE[phi]/dq
 TIERS = (136, 264, 1024, 4096)  # lengths of rows: a table each, so that no bit depends on what was asked for before
 _BATCH = 1024  # variances at which a Hermite series is expanded together
 _TINY = 1e-300  # half-weights below it would only produce subnormal numbers
@@ -63,7 +62,7 @@ class Energies:
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _project(factor: Any, half: Any, xi: Any, rows: Any) -> None:
+def project(factor: Any, half: Any, xi: Any, rows: Any) -> None:
     """rows[k] = sum_j factor_j half_j he_k(xi_j): the recursion of he_k exp(-xi^2/4), which stays bounded."""
     before = np.zeros_like(half)
     current = half.copy()
@@ -88,15 +87,15 @@ def _combine(weights: Any, values: Any, members: Any, out: Any) -> None:
                 row[column] += weight * values[k, column]
 
 
-def _chebyshev(size: int) -> tuple[FloatArray, FloatArray]:
+def chebyshev(size: int) -> tuple[FloatArray, FloatArray]:
     """Chebyshev points on [-1, 1] and their barycentric weights."""
     angle = np.pi * (2 * np.arange(size) + 1) / (2 * size)
     return np.cos(angle), np.sin(angle) * (-1.0) ** np.arange(size)
 
 
-def _interpolation(points: FloatArray, size: int) -> FloatArray:
+def interpolation(points: FloatArray, size: int) -> FloatArray:
     """Barycentric interpolation from the Chebyshev points to ``points`` in [-1, 1], (len(points), size)."""
-    nodes, weights = _chebyshev(size)
+    nodes, weights = chebyshev(size)
     gap = points[:, None] - nodes
     hit = gap == 0.0
     matrix = weights / np.where(hit, 1.0, gap)
@@ -108,7 +107,7 @@ def _interpolation(points: FloatArray, size: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Values at the Chebyshev points of one octave: V, dV/dq, v, a_0 ... a_(terms-1). size 0: do not interpolate."""
+    """Values at an octave's Chebyshev points: V, dV/dq, v, da_0/dq, a_0 ... a_(terms-1). size 0: do not interpolate."""
 
     size: int
     values: FloatArray
@@ -118,7 +117,12 @@ class HermiteTable:
     """Energies and Hermite rows of one activation at any positive variance. Safe to share between threads.
 
     Accuracy: 4e-15 of the row's norm (checked), as far as float64 values of phi allow.
+
+    Attributes:
+        tolerance: of the interpolation at the probes, relative to the row's norm.
     """
+
+    tolerance = 4e-15
 
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
@@ -128,28 +132,36 @@ class HermiteTable:
 
     def energies(self, variances: FloatArray) -> Energies:
         """Moments at positive variances, shape (n,)."""
-        V, slope, v, mean, _, second = self._values(variances, 3).T
+        V, slope, v, mean_slope, mean = self._values(variances, 1).T
         if not self._has_slope:
             v = np.full_like(v, math.inf)
-        return Energies(mean, second / (math.sqrt(2.0) * variances), V, slope, v)
+        return Energies(mean, mean_slope, V, slope, v)
+
+    @property
+    def slope_energy_at_zero(self) -> float:
+        """phi'(0)^2, or the mean of both sides at a kink: the limit of E[phi'(sqrt(q) xi)^2] as q -> 0."""
+        if not self._has_slope:
+            return math.inf
+        derivative = self.activation.derivative("numpy")
+        return float(np.mean(np.array([derivative(1e-300), derivative(-1e-300)]) ** 2))
 
     def rows(self, variances: FloatArray, terms: int) -> FloatArray:
         """a_k(q_i) for k < terms at positive variances, shape (n, terms)."""
-        return self._values(variances, terms)[:, _ENERGIES:]
+        return self._values(variances, terms)[:, ENERGIES:]
 
     def _values(self, variances: FloatArray, terms: int) -> FloatArray:
-        """The first 3 + terms columns of the cells; the bits for a variance depend on nothing but itself."""
+        """The first 4 + terms columns of the cells; the bits for a variance depend on nothing but itself."""
         tier = next((t for t in TIERS if t >= terms), terms)
-        result = np.empty((len(variances), _ENERGIES + terms))
+        result = np.empty((len(variances), ENERGIES + terms))
         octaves = np.ceil(np.log2(variances)).astype(int)
         for octave in np.unique(octaves):
             members = np.flatnonzero(octaves == octave)
             cell = self._cell(int(octave), tier)
             if cell.size == 0:
-                result[members] = self._direct(int(octave), variances[members], tier)[:, : _ENERGIES + terms]
+                result[members] = self._direct(int(octave), variances[members], tier)[:, : ENERGIES + terms]
                 continue
             points = 2.0 * (np.log2(variances[members]) - octave) + 1.0
-            _combine(_interpolation(points, cell.size), cell.values, members, result)
+            _combine(interpolation(points, cell.size), cell.values, members, result)
         return result
 
     def _cell(self, octave: int, tier: int) -> _Cell:
@@ -161,18 +173,19 @@ class HermiteTable:
     def _new_cell(self, octave: int, terms: int) -> _Cell:
         truth = self._direct(octave, 2.0 ** (octave + 0.5 * (_PROBES - 1.0)), terms)
         for size in _SIZES:
-            values = self._direct(octave, 2.0 ** (octave + 0.5 * (_chebyshev(size)[0] - 1.0)), terms)
-            error = np.abs(_interpolation(_PROBES, size) @ values - truth)
+            values = self._direct(octave, 2.0 ** (octave + 0.5 * (chebyshev(size)[0] - 1.0)), terms)
+            error = np.abs(interpolation(_PROBES, size) @ values - truth)
             scale = np.abs(truth)
-            scale[:, _ENERGIES:] = np.sqrt(truth[:, :1] + truth[:, _ENERGIES : _ENERGIES + 1] ** 2)
+            scale[:, ENERGIES:] = np.sqrt(truth[:, :1] + truth[:, ENERGIES : ENERGIES + 1] ** 2)
             scale[:, 1] += truth[:, 0] / 2.0**octave
-            if (error <= _TOLERANCE * scale).all():
+            scale[:, 3] = scale[:, ENERGIES] / 2.0**octave
+            if (error <= self.tolerance * scale).all():
                 return _Cell(size, values)
         return _Cell(0, np.empty((0, 0)))
 
     def _direct(self, octave: int, variances: FloatArray, terms: int) -> FloatArray:
-        """V, dV/dq, v and the row at variances of one octave, by quadrature: shape (n, 3 + terms)."""
-        result = np.empty((len(variances), _ENERGIES + terms))
+        """The columns at variances of one octave, by quadrature: shape (n, 4 + terms)."""
+        result = np.empty((len(variances), ENERGIES + terms))
         nodes = self._nodes(octave, terms)
         for i, q in enumerate(variances):
             tau = math.sqrt(q)
@@ -190,9 +203,9 @@ class HermiteTable:
                 energy = density * f * f
                 V, W = float(energy.sum()), float(((xi * xi - 1.0) * energy).sum()) / (2.0 * q)
                 v = float((density * slope * slope).sum()) if self._has_slope else 0.0
-                _project(weight * f, half, xi, result[i, _ENERGIES:])
-            result[i, :_ENERGIES] = V, W, v
-            result[i, _ENERGIES] = mean
+                project(weight * f, half, xi, result[i, ENERGIES:])
+            result[i, :ENERGIES] = V, W, v, result[i, ENERGIES + 2] / (math.sqrt(2.0) * q)
+            result[i, ENERGIES] = mean
         if not np.isfinite(result[:, [0, 3]]).all():
             raise AccuracyError(
                 f"E[phi^2] of {self.activation.name} overflows at q = {variances.max():.4g}; scale the data down"
@@ -205,9 +218,12 @@ class HermiteTable:
         high = 2.0 ** (octave / 2.0)
         for tau in (high / math.sqrt(2.0) * (1.0 + 1e-12), high):
             quick_moments(self.activation, tau)
-        # he_k oscillates with frequency sqrt(k) in xi
-        extra = max(0, math.ceil(math.log2(max(math.sqrt(terms) * 9.0 * 2.0 / math.pi, 1.0))) - 3)
-        return r.nodes(high, min(r.converged_level(high) + extra, r.last_level))
+        return r.nodes(high, min(r.converged_level(high) + self.extra_levels(terms), r.last_level))
+
+    @staticmethod
+    def extra_levels(terms: int) -> int:
+        """How often to halve the step for he_k, k < terms, which oscillate with frequency sqrt(k) in xi."""
+        return max(0, math.ceil(math.log2(max(math.sqrt(terms) * 9.0 * 2.0 / math.pi, 1.0))) - 3)
 
 
 class _SeriesTable(HermiteTable):
@@ -218,14 +234,19 @@ class _SeriesTable(HermiteTable):
         self._series = series
 
     def _values(self, variances: FloatArray, terms: int) -> FloatArray:
-        result = np.zeros((len(variances), _ENERGIES + terms))
+        result = np.zeros((len(variances), ENERGIES + terms))
         distinct, places = np.unique(variances, return_inverse=True)
         places = places.ravel()
-        kept = min(_ENERGIES + terms, _ENERGIES + 1 + self._series.degree)
+        kept = min(terms, 1 + self._series.degree)
         for start in range(0, len(distinct), _BATCH):
-            values = series_energies(self._series, distinct[start : start + _BATCH])
+            part = distinct[start : start + _BATCH]
+            energies, rows = np.split(series_energies(self._series, part), [ENERGIES - 1], axis=1)
             members = (places >= start) & (places < start + _BATCH)
-            result[members, :kept] = values[places[members] - start, :kept]
+            which = places[members] - start
+            result[members, : ENERGIES - 1] = energies[which]
+            if self._series.degree > 1:
+                result[members, ENERGIES - 1] = (rows[:, 2] / (math.sqrt(2.0) * part))[which]
+            result[members, ENERGIES : ENERGIES + kept] = rows[which, :kept]
         return result
 
 

@@ -156,6 +156,7 @@ def kernel_series(
         NoFixedPointError: T(q) = q has no stable solution.
         UncertifiedError: something could not be proved, or not in the stated work.
     """
+    deq.require_independent("power series of kernels are")
     require_trained(trained)
     r = exact_number(radius2, "radius2", positive=True)
     for name, value, most in (("order", order, MAX_ORDER), ("digits", digits, MAX_DIGITS)):

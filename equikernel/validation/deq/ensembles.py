@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equikernel.errors import MemoryLimitError
+from equikernel.numerics.initialisation.coefficients import goe_coefficients
 from equikernel.numerics.moments import gaussian_moments
 from equikernel.numerics.solve import solve
 from equikernel.theory.models import DEQ
@@ -22,7 +23,7 @@ from equikernel.validation.deq.fixed_point import FixedPointReport, solve_fixed_
 from equikernel.validation.deq.maps import AdjointMap, StateMap
 from equikernel.validation.deq.options import SolverOptions
 from equikernel.validation.deq.products import multiply
-from equikernel.validation.deq.weights import draw_hidden_weights, spectral_radius
+from equikernel.validation.deq.weights import draw_hidden_weights
 
 __all__ = ["Ensemble", "Networks", "centring", "divergence_remedy", "network_bytes"]
 
@@ -47,26 +48,31 @@ class Networks(NamedTuple):
 def centring(deq: DEQ, tau0: float) -> tuple[float, float]:
     """E[phi(tau* xi)], and sigma_a^2 v at tau*; the same at every width. The second is infinite where phi jumps.
 
+    For GOE weights E phi(u) and sigma_a^2 E psi'^2, psi the effective activation (docs/initialisation.md).
+
     Raises:
+        InputError: GOE weights and an activation of unbounded slope.
         NoFixedPointError, UnstableError: tau* does not exist.
     """
+    if deq.weights == "goe" and deq.sigma_a2:
+        found = goe_coefficients(deq.activation, float(deq.sigma_a2), float(deq.sigma_b2), tau0, "a")
+        constant = float(deq.activation(0.0)) - float(found.activation(0.0))
+        return constant + found.centre, found.stability
     moments = gaussian_moments(deq.activation, solve(deq, tau0, trained="a").tau)
     v = math.inf if moments.v_or_none is None else float(moments.v_or_none.value)
     return float(moments.mean.value), float(deq.sigma_a2) * v if deq.sigma_a2 else 0.0
 
 
-def divergence_remedy(contraction: float, family: str = "iid") -> str:
-    """What to say of a DEQ whose iteration does not converge, from sigma_a^2 v and the family of A."""
-    effective = contraction * spectral_radius(family) ** 2
-    if effective < 1.0:
-        advice = "the iteration contracts by about its square root a step: raise max_iter, tol or the width"
-    elif contraction >= 1.0:
+def divergence_remedy(contraction: float, family: str) -> str:
+    """What to say of a DEQ whose iteration does not converge, from what ``centring`` says of it and the family of A."""
+    name = "sigma_a2*E[psi'^2]" if family == "goe" else "sigma_a2*v"
+    if contraction >= 1.0:
         advice = "1 or more is the chaotic phase, in which networks have no stable fixed point: reduce sigma_a2"
+    elif family == "goe":
+        advice = "below 1 wide networks have a stable fixed point: raise the width, max_iter or tol"
     else:
-        advice = (
-            f"symmetric weights are stable only below about 1/4: reduce sigma_a2 or take other weights than {family}"
-        )
-    return f"sigma_a2*v = {contraction:.6g} ({advice})"
+        advice = "the iteration contracts by about its square root a step: raise max_iter, tol or the width"
+    return f"{name} = {contraction:.6g} ({advice})"
 
 
 def network_bytes(width: int, samples: int, features: int, itemsize: int, options: SolverOptions) -> int:
@@ -92,7 +98,6 @@ class Ensemble:
         width: m.
         mean: and ``contraction``, see ``centring``.
         options: of the solver.
-        family: of A.
     """
 
     deq: DEQ
@@ -101,7 +106,6 @@ class Ensemble:
     mean: float
     contraction: float
     options: SolverOptions
-    family: str = "iid"
 
     def batch_size(self, memory: float | None) -> int:
         """How many networks to solve at once within ``memory`` bytes; 1 without a budget.
@@ -131,7 +135,7 @@ class Ensemble:
         last = self.X.new_empty(len(streams), 1, m) if readout else None
 
         def fill(k: int) -> None:
-            weight[k] = torch.from_numpy(draw_hidden_weights(streams[k], m, self.family))
+            weight[k] = torch.from_numpy(draw_hidden_weights(streams[k], m, self.deq.weights))
             inputs[k] = torch.from_numpy(streams[k].standard_normal((m, p)))
             if last is not None:
                 last[k, 0] = torch.from_numpy(streams[k].standard_normal(m))
@@ -161,7 +165,7 @@ class Ensemble:
             self.options,
             throw=throw,
             subject=self._subject("state"),
-            remedy=divergence_remedy(self.contraction, self.family),
+            remedy=divergence_remedy(self.contraction, self.deq.weights),
         )
 
     def adjoints(self, networks: Networks, z: Tensor, *, throw: bool = True) -> tuple[Tensor, FixedPointReport]:
@@ -181,7 +185,7 @@ class Ensemble:
             self.options,
             throw=throw,
             subject=self._subject("adjoint"),
-            remedy=divergence_remedy(self.contraction, self.family),
+            remedy=divergence_remedy(self.contraction, self.deq.weights),
         )
 
     def _subject(self, what: str) -> str:

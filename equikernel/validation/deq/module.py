@@ -21,8 +21,8 @@ from equikernel.theory.models import DEQ, exact_number, require_trained
 from equikernel.validation.deq.ensembles import centring, divergence_remedy, network_bytes
 from equikernel.validation.deq.fixed_point import FixedPointReport
 from equikernel.validation.deq.implicit import ImplicitSystem, implicit_state
-from equikernel.validation.deq.options import SolverOptions, require_choice, require_count
-from equikernel.validation.deq.weights import FAMILIES, draw_hidden_weights
+from equikernel.validation.deq.options import SolverOptions, require_count
+from equikernel.validation.deq.weights import draw_hidden_weights
 from equikernel.validation.devices import require_input, torch_device, torch_dtype
 
 __all__ = ["DEQModule", "deq_module"]
@@ -36,10 +36,11 @@ class DEQModule(torch.nn.Module):
 
     Attributes:
         deq: the network of infinite width that it was made of.
-        in_features: p. width: m. family: of the initial A.
+        in_features: p. width: m.
         A: (m, m). B: (m, p). readout: a, (outputs, m), or None for the states alone.
         mean: a buffer.
-        expected_contraction: sigma_a^2 v at initialisation, the squared factor of contraction as m grows.
+        expected_contraction: sigma_a^2 v at initialisation, the squared factor of contraction as m grows (for GOE
+            weights sigma_a^2 E psi'^2, below 1 where the fixed point is stable).
         options, adjoint_options: of the forward and the backward solves; may be replaced.
         throw: whether a sample that does not converge is an error; otherwise ask the reports. May be replaced.
         memory: bytes within which samples are solved where no gradients are wanted, or None. May be replaced.
@@ -55,7 +56,6 @@ class DEQModule(torch.nn.Module):
         in_features: int,
         outputs: int | None,
         tau0: float,
-        family: str,
         options: SolverOptions,
         adjoint_options: SolverOptions,
         *,
@@ -65,7 +65,7 @@ class DEQModule(torch.nn.Module):
         device: torch.device,
     ) -> None:
         super().__init__()
-        self.deq, self.width, self.in_features, self.family = deq, width, in_features, family
+        self.deq, self.width, self.in_features = deq, width, in_features
         self.options, self.adjoint_options, self.throw, self.memory = options, adjoint_options, throw, memory
         mean, self.expected_contraction = centring(deq, tau0)
         place: dict[str, Any] = {"dtype": dtype, "device": device}
@@ -141,7 +141,7 @@ class DEQModule(torch.nn.Module):
         if not isinstance(seed, np.random.SeedSequence):
             seed = np.random.SeedSequence(require_count(seed, "seed", 0))
         stream = np.random.default_rng(seed)
-        self.A.copy_(torch.from_numpy(draw_hidden_weights(stream, self.width, self.family)))
+        self.A.copy_(torch.from_numpy(draw_hidden_weights(stream, self.width, self.deq.weights)))
         for parameter in (self.B, self.readout):
             if parameter is not None:
                 parameter.copy_(torch.from_numpy(stream.standard_normal(tuple(parameter.shape))))
@@ -150,7 +150,7 @@ class DEQModule(torch.nn.Module):
     def extra_repr(self) -> str:
         return (
             f"{self.in_features} -> {self.width}, {self.deq.activation.name}, sigma_a2={self.deq.sigma_a2}, "
-            f"sigma_b2={self.deq.sigma_b2}, {self.family}, {self.options.method}"
+            f"sigma_b2={self.deq.sigma_b2}, {self.deq.weights}, {self.options.method}"
         )
 
     def _solved(self, x: Tensor, then: Callable[[Tensor], Tensor] | None) -> Tensor:
@@ -165,7 +165,7 @@ class DEQModule(torch.nn.Module):
             adjoint_options=self.adjoint_options,
             throw=self.throw,
             subject=f"a DEQ module with {self.deq.activation.name} of width {self.width}",
-            remedy="at initialisation " + divergence_remedy(self.expected_contraction, self.family),
+            remedy="at initialisation " + divergence_remedy(self.expected_contraction, self.deq.weights),
         )
 
         def solve(part: Tensor) -> Tensor:
@@ -232,7 +232,6 @@ def deq_module(
     device: str | torch.device = "cpu",
     seed: int | np.random.SeedSequence = 0,
     readout: int | None = 1,
-    weights: str = "iid",
     solver: str | SolverOptions = "plain",
     adjoint_solver: str | SolverOptions | None = None,
     throw: bool = True,
@@ -241,7 +240,7 @@ def deq_module(
     """A DEQ as a module of torch, with random weights: formulas at ``DEQModule``.
 
     Args:
-        deq: the network; its sigmas are variances.
+        deq: the network; its sigmas are variances, its weights the family of the initial A.
         width: m.
         in_features: p.
         tau0: standard deviation of the data, root of the mean ||x||^2, for the centring.
@@ -249,7 +248,6 @@ def deq_module(
         device: "cpu", "cuda" or "cuda:N".
         seed: see ``DEQModule.initialise``.
         readout: the number of outputs, or None for a module that gives the states.
-        weights: family of A, "iid", "orthogonal" or "goe" (see ``draw_hidden_weights``).
         solver: a method, "plain", "anderson" or "broyden", or options.
         adjoint_solver: the same for the backward pass; None: as ``solver``.
         throw: see ``DEQModule``.
@@ -285,7 +283,6 @@ def deq_module(
         in_features,
         outputs,
         scale,
-        require_choice(weights, "weights", FAMILIES),
         options,
         adjoint_options,
         throw=throw,

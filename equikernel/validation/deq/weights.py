@@ -7,11 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from equikernel.validation.deq.options import require_choice
+from equikernel.theory.initialisation import require_family
 
-__all__ = ["FAMILIES", "draw_hidden_weights", "spectral_radius"]
-
-FAMILIES = ("iid", "orthogonal", "goe")
+__all__ = ["draw_hidden_weights"]
 
 
 def draw_hidden_weights(stream: np.random.Generator, width: int, family: str = "iid") -> NDArray[np.float64]:
@@ -25,9 +23,9 @@ def draw_hidden_weights(stream: np.random.Generator, width: int, family: str = "
         "goe":         A = (Z + Z^T)/sqrt(2), symmetric; variance 1 off the diagonal and 2 on it; spectral radius
                        2 sqrt(m) (1 + o(1)), twice the i.i.d. one.
 
-    The kernel equations hold for "iid". "orthogonal" has the same limit: what the iteration sees of A is A z for
-    vectors z that do not know A^T, jointly Gaussian as m grows for both. They do not hold for "goe", whose A^T = A
-    the iteration does know: its kernels are others, and it loses its stable fixed point near sigma_a^2 v = 1/4.
+    "iid" and "orthogonal" have the same kernels: what the iteration sees of A is A z for vectors z that do not know
+    A^T, jointly Gaussian as m grows for both. "goe", whose A^T = A the iteration does know, has others, and loses its
+    stable fixed point at a smaller sigma_a^2 (docs/initialisation.md).
 
     The QR factorisation is LAPACK's: the orthogonal family agrees between machines to rounding, not to the bit.
 
@@ -39,7 +37,7 @@ def draw_hidden_weights(stream: np.random.Generator, width: int, family: str = "
     Raises:
         InputError: another family.
     """
-    require_choice(family, "weights", FAMILIES)
+    require_family(family)
     normal = stream.standard_normal((width, width))
     if family == "iid":
         return normal
@@ -47,12 +45,3 @@ def draw_hidden_weights(stream: np.random.Generator, width: int, family: str = "
         return np.asarray((normal + normal.T) / math.sqrt(2.0))
     q, r = np.linalg.qr(normal)
     return np.asarray(math.sqrt(width) * q * np.sign(np.diag(r)))
-
-
-def spectral_radius(family: str) -> float:
-    """The limit of the spectral radius of A/sqrt(m).
-
-    Raises:
-        InputError: an unknown family.
-    """
-    return 2.0 if require_choice(family, "weights", FAMILIES) == "goe" else 1.0

@@ -152,6 +152,7 @@ def describe_deq(deq: DEQ) -> dict[str, Any]:
         "expression": str(deq.activation.expr),
         "sigma_a2": str(deq.sigma_a2),
         "sigma_b2": str(deq.sigma_b2),
+        "weights": deq.weights,
     }
 
 

@@ -101,12 +101,13 @@ def minimal_depth(
         rates: "equal", or "free" if the hidden layers may have learning rates other than the readout's.
 
     Raises:
-        InputError: an unknown match, data or rates; an activation with jumps and match other than "ck".
+        InputError: an unknown match, data or rates; an activation with jumps and match other than "ck"; GOE weights.
         SolutionError: the DEQ has no stable fixed point, or its NTK diverges.
     """
     for name, value, known in (("match", match, tuple(_MATCHES)), ("data", data, _DATA), ("rates", rates, _RATES)):
         if value not in known:
             raise InputError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    deq.require_independent("the depths of equivalent networks are")
     tau0 = exact_number(tau0, "tau0", positive=True)
     trained = "a" if match == "ck" else "aA"
     solve(deq, tau0, trained=trained)
