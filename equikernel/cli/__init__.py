@@ -16,6 +16,7 @@ from equikernel.cli.certify import check, phase
 from equikernel.cli.commands import app
 from equikernel.cli.design import compare, compress, depth, design, nearest_deq
 from equikernel.cli.experiments import experiments
+from equikernel.cli.init_stats import init_stats
 from equikernel.cli.init_sweep import init_sweep
 from equikernel.cli.kernel import kernel
 from equikernel.cli.moments import dual, moments
@@ -25,9 +26,23 @@ from equikernel.errors import EquikernelError
 
 __all__ = ["main"]
 
-for command in (design, compare, compress, nearest_deq, depth, kernel, check, phase, moments, dual, series, equations):
+for command in (
+    design,
+    compare,
+    compress,
+    nearest_deq,
+    depth,
+    kernel,
+    check,
+    phase,
+    moments,
+    dual,
+    series,
+    equations,
+    init_stats,
+    init_sweep,
+):
     app.command()(command)
-app.command()(init_sweep)
 app.add_typer(experiments)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import mpmath
 import pytest
@@ -120,6 +121,18 @@ def test_refusals_are_one_sentence(call, error, message):
         call()
     assert isinstance(caught.value, EquikernelError)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "truth"), [("relu", math.sqrt(0.5)), ("leaky_relu", None), ("x", 0.5), ("abs(x)", 1.0)]
+)
+@pytest.mark.parametrize("size", ["0.0562341", "0.133352", "0.237137", "1", "3.16228", "10"])
+def test_critical_sigma_does_not_depend_on_the_size_of_x_if_phi_is_homogeneous(name, truth, size):
+    """R and kappa only tend to 1 as q does to infinity, where rounding decides on which side of 1 they are."""
+    found = critical_sigma(name, "goe", InputLaw.gaussian(Fraction(size) ** 2))
+    expected = critical_sigma(name, "goe", STANDARD).sigma if truth is None else truth
+    assert found.sigma == pytest.approx(expected, rel=1e-12)
+    assert found.kind == "no fixed point"
 
 
 def test_critical_sigma_of_a_steep_activation():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from equikernel.cli.experiments.dynamics import dynamics
+from equikernel.cli.experiments.language import language
 from equikernel.cli.experiments.non_gaussian import non_gaussian
 from equikernel.cli.experiments.rates import rates
 from equikernel.cli.experiments.ridge import ridge
@@ -20,5 +21,5 @@ experiments = typer.Typer(
     no_args_is_help=True,
 )
 
-for experiment in (spectra, rates, training, scores, non_gaussian, dynamics, ridge):
+for experiment in (spectra, rates, training, scores, non_gaussian, dynamics, ridge, language):
     experiments.command()(experiment)

@@ -25,6 +25,7 @@ _FIRST, _RATIO, _LAST = 2.0**-10, 1.25, 1e16  # the scan in v, in units of s E(p
 _STEPS = 60
 _SATURATED = 1e-6
 _END = 1e-13
+_ROUNDING = 1e-13  # of chi and kappa: nearer to 1 the sign of their excess means nothing
 
 
 @dataclass(frozen=True)
@@ -158,17 +159,18 @@ def critical_point(branch: Branch) -> Critical:
         low *= _FIRST
     high = low
     try:
-        while excess(high) < 0:
+        while (gap := excess(high)) < -_ROUNDING:
             low, high = high, high * _RATIO
             if high > rest * _LAST:
                 return _limit(branch, low, plain)
     except AccuracyError:
         low, high = _end(excess, low, high)
-    if low == high:
-        sigma = math.sqrt(branch.at(low, plain).s)
-        return Critical(sigma, "no fixed point", sigma, sigma)
-    if not excess(low) < 0 <= excess(high):  # rounding took it to 1: sigma has risen to its limit
-        return _limit(branch, low, plain)
+        gap = excess(low if low == high else high)
+    if low == high or gap <= _ROUNDING:  # the end of the curve; or 1 is approached as v grows, or met at v = high
+        point = branch.at(low if low == high else high, plain)
+        sigma = math.sqrt(point.s)
+        kind = "instability" if low != high and point.chi > point.kappa + 1e-9 else "no fixed point"
+        return Critical(sigma, kind, sigma, sigma)
     v = scipy.optimize.brentq(excess, low, high, xtol=1e-300, rtol=1e-15)
     point = branch.at(v, plain)
     kind = "instability" if point.chi > point.kappa + 1e-9 else "no fixed point"

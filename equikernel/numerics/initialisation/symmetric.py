@@ -77,8 +77,9 @@ class Weights:
 
     def __init__(self, nodes: Nodes, m: Any, v: Any, a: Any, precision: Precision) -> None:
         self.nodes, self.math, self.v, self.a, self.precision = nodes, m, v, a, precision
-        self.g0 = nodes.y - a * nodes.phi  # g = g0 - a x
-        self.open = 1 - a * nodes.slope
+        # the array first: mpmath numbers on its left would try to read it as text
+        self.g0 = nodes.y - nodes.phi * a  # g = g0 - a x
+        self.open = 1 - nodes.slope * a
         if not np.all(self.open > 0):
             raise _closed(float(a), float(nodes.slope[np.argmin(self.open)]))
 

@@ -1,0 +1,1 @@
+"""The experiment ``language``: a DEQ-Transformer as a language model, its weights of three families, after the talk."""
