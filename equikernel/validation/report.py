@@ -33,6 +33,7 @@ from equikernel.validation.figures import (
     draw_widths,
 )
 from equikernel.validation.folder import run_manifest, write_json, write_tables
+from equikernel.validation.initialisation import InitSection, init_report_section
 from equikernel.validation.progress import progress_bar
 from equikernel.validation.store import Store, package_versions
 from equikernel.validation.study_tables import real_rows, report_tables
@@ -118,33 +119,43 @@ def build_report(config: ReportConfig, out: Path) -> tuple[ValidationResult, ...
     start = time.perf_counter()
     data = choose_data(config.data, config.settings, config.seed, optional=config.optional)
     store = Store(require_folder(out / "work"))
-    results, units = _run(config, data, store)
-    record = {"config": config.to_dict(), "activations": [result.to_dict() for result in results]}
+    results, section, units = _run(config, data, store)
+    record = {
+        "config": config.to_dict(),
+        "activations": [result.to_dict() for result in results],
+        "initialisation": section.to_dict(),
+    }
     write_json(out / "results.json", record)
-    tables = report_tables(results)
+    tables = (*report_tables(results), *((section.table,) if section.table.rows else ()))
     write_tables(tables, require_folder(out / "tables"))
-    figures = _figures(results, FigureBook(require_folder(out / "figures"), store))
-    write_text(out / "report.html", _html(config, results, tables, figures))
+    book = FigureBook(require_folder(out / "figures"), store)
+    figures = _figures(results, book) | {name: book.add(name, draw, shown) for name, draw, shown in section.figures}
+    write_text(out / "report.html", _html(config, results, section, tables, figures))
     store.remove_leftovers()
     manifest = run_manifest(config.to_dict(), units, time.perf_counter() - start)
     write_json(out / "manifest.json", manifest)
     return results
 
 
-def _run(config: ReportConfig, data: DataChoice, store: Store) -> tuple[tuple[ValidationResult, ...], int]:
-    """The results, and the number of units of work that they took."""
+def _run(config: ReportConfig, data: DataChoice, store: Store) -> tuple[tuple[ValidationResult, ...], InitSection, int]:
+    """The results, the statistics at initialisation, and the number of units of work that they took."""
     with progress_bar() as bar:
         task = bar.add_task("theory", total=len(config.deqs))
         runner = Runner(store, lambda: bar.advance(task))
         plans = [plan_suite(deq, data, config.settings, config.seed, runner) for deq in config.deqs]
-        units = len(plans) + sum(plan.units for plan in plans)
+        units = 2 * len(plans) + sum(plan.units for plan in plans)
         bar.update(task, total=units)
         results = []
         for plan in plans:
             bar.update(task, description=plan.theory.config.deq.activation.name)
             results.append(run_suite(plan, runner))
+        bar.update(task, description="initialisation")
+        points = config.settings.phase_points
+        section = init_report_section(
+            [deq.activation for deq in config.deqs], points=points, inputs=points, runner=runner
+        )
         bar.update(task, description="figures and tables")
-    return tuple(results), units
+    return tuple(results), section, units
 
 
 def _figures(results: Sequence[ValidationResult], book: FigureBook) -> dict[str, str]:
@@ -170,7 +181,11 @@ def _figures(results: Sequence[ValidationResult], book: FigureBook) -> dict[str,
 
 
 def _html(
-    config: ReportConfig, results: Sequence[ValidationResult], tables: Sequence[Table], figures: dict[str, str]
+    config: ReportConfig,
+    results: Sequence[ValidationResult],
+    section: InitSection,
+    tables: Sequence[Table],
+    figures: dict[str, str],
 ) -> str:
     import jinja2
     from sympy.printing.mathml import mathml
@@ -185,6 +200,7 @@ def _html(
     return environment.get_template("report.html.j2").render(
         config=config,
         results=results,
+        section=section,
         formulas=[mathml(r.deq.activation.expr, printer="presentation") for r in results],
         tables={table.name: table for table in tables},
         figures=figures,

@@ -27,10 +27,11 @@ TINY = Settings(
     spectrum_samples=10,
     spectrum_width=32,
     spectrum_draws=2,
+    phase_points=2,
 )
 # one with everything, one without a neural tangent kernel and without stable networks of finite width
 CONFIG = ReportConfig((DEQ("tanh"), DEQ("sign")), ("gmm", "digits"), settings=TINY, seed=7)
-UNITS = (1 + 8 + 2 + 2 + 1 + 2 + 2) + (1 + 8 + 1 + 1 + 1 + 1 + 1)
+UNITS = (1 + 8 + 2 + 2 + 1 + 2 + 2) + (1 + 8 + 1 + 1 + 1 + 1 + 1) + 2  # at last the phase diagrams
 VOID = {"meta", "img", "br"}
 
 
@@ -118,6 +119,7 @@ def test_files(folder: Path) -> None:
     }
     figures = {path.name for path in (folder / "figures").iterdir()}
     expected = {"1_activation", "1_rates", "1_finite_width", "1_spectra", "2_activation", "2_rates", "real_data"}
+    expected.add("1_initialisation")
     assert figures == {f"{name}.{kind}" for name in expected for kind in ("pdf", "png")}
     for path in (folder / "figures").iterdir():
         assert path.read_bytes()[:4] == (b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
@@ -141,6 +143,11 @@ def test_numbers_have_uncertainty_and_provenance(folder: Path) -> None:
     for study in ("rates", "finite_width", "real_data", "spectra"):
         assert all(item["provenance"] for item in odd[study])
     assert "jumps" in sign["theory"]["numbers"]["ntk_failure"]
+    # the critical sigma of tanh is that of the specification; a jump has no response
+    rows = {row["family"]: row for row in results["initialisation"]["rows"]}
+    assert rows["iid"]["critical_sigma"] == pytest.approx(2.537316, abs=1e-6)
+    assert rows["goe"]["critical_sigma"] == pytest.approx(1.337034, abs=1e-6)
+    assert "jumps" in results["initialisation"]["failures"]["sign"]
     assert all("did not converge" in item["failure"] for item in sign["spectra"])
 
 
@@ -157,7 +164,7 @@ def test_page_is_whole_and_loads_nothing(folder: Path) -> None:
     page = Page()
     page.feed(text)
     assert page.open == []
-    assert len(page.images) == 7
+    assert len(page.images) == 8
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.images)
     assert {link.removeprefix("#") for link in page.links} <= page.identifiers
     assert not {"script", "link", "iframe"} & page.seen

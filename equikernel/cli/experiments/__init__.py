@@ -11,6 +11,7 @@ from equikernel.cli.experiments.rates import rates
 from equikernel.cli.experiments.ridge import ridge
 from equikernel.cli.experiments.scores import scores
 from equikernel.cli.experiments.spectra import spectra
+from equikernel.cli.experiments.statistics import statistics
 from equikernel.cli.experiments.training import training
 
 __all__ = ["experiments"]
@@ -21,5 +22,5 @@ experiments = typer.Typer(
     no_args_is_help=True,
 )
 
-for experiment in (spectra, rates, training, scores, non_gaussian, dynamics, ridge, language):
+for experiment in (spectra, rates, training, scores, non_gaussian, dynamics, ridge, statistics, language):
     experiments.command()(experiment)

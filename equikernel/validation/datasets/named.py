@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equikernel.errors import DataError
-from equikernel.validation.data_files import file_sha256, optional, user_folder
+from equikernel.validation.data_files import cache_folder, file_sha256, optional, retrieve, user_folder
 from equikernel.validation.datasets.formats import CIFAR_SHAPE, PARTS, read_cifar10, read_images, require_part
 from equikernel.validation.datasets.samples import RawSamples
 from equikernel.validation.features import ImageFormat
@@ -152,10 +152,6 @@ def _remedy(named: _NamedSet, part: str) -> str:
     return f"downloaded on first use ({named.parts[part].size}){packaged}"
 
 
-def _cache(name: str) -> Path:
-    return Path(optional("pooch", "named data sets need pooch").os_cache("equikernel")) / name
-
-
 def _find(name: str, named: _NamedSet, part: str) -> list[Path]:
     """The paths of the files of a part in the first folder that has them all, gzipped or not; [] if none has.
 
@@ -168,7 +164,7 @@ def _find(name: str, named: _NamedSet, part: str) -> list[Path]:
             paths = [path if path.is_file() else path.with_suffix("") for path in map(folder.joinpath, sha256)]
             if all(map(Path.is_file, paths)):
                 return paths
-    cached = {_cache(name) / file: known for file, known in sha256.items()}
+    cached = {cache_folder(name) / file: known for file, known in sha256.items()}
     return list(cached) if all(path.is_file() and file_sha256(path) == cached[path] for path in cached) else []
 
 
@@ -180,15 +176,4 @@ def _fetch(name: str, named: _NamedSet, part: str, download: bool) -> list[Path]
     wanted = f"the data set {name!r}" if part == "train" else f"the test set of {name!r}"
     if not download:
         raise DataError(f"{wanted} is not on this machine: allow the download, {by_hand}")
-    pooch = optional("pooch", "named data sets need pooch")
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        return [
-            Path(pooch.retrieve(named.base_url + file, known_hash=known, fname=file, path=_cache(name)))
-            for file, known in sha256.items()
-        ]
-    except (OSError, ValueError) as error:  # no connection (requests' errors are OSErrors); another hash
-        raise DataError(
-            f"{wanted} is not on this machine and could not be downloaded from {named.base_url} "
-            f"({type(error).__name__}): check the connection, {by_hand}"
-        ) from error
+    return retrieve(named.base_url, sha256, name, wanted=wanted, by_hand=by_hand)

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from equikernel.errors import DataError
 from equikernel.numerics.files import atomic_file, write_text
-from equikernel.validation.data_files import file_sha256, optional, reading, user_folder
-from equikernel.validation.datasets.named import _cache
+from equikernel.validation.data_files import cache_folder, file_sha256, reading, retrieve, user_folder
 from equikernel.validation.datasets.text import END, TextCorpus, encode, vocabulary_of
 
 __all__ = ["load_wikitext"]
@@ -31,7 +30,7 @@ __all__ = ["load_wikitext"]
 Tokens = NDArray[np.int32]
 
 _NAME, _ARCHIVE = "wikitext-103", "wikitext-103-v1.zip"
-_URL = f"https://wikitext.smerity.com/{_ARCHIVE}"
+_BASE_URL = "https://wikitext.smerity.com/"
 _SHA256 = "242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590"
 _PARTS = ("train", "valid", "test")
 _FILES = {part: f"wiki.{part}.tokens" for part in _PARTS}
@@ -55,7 +54,7 @@ def load_wikitext(name: str, min_count: int = 1, *, download: bool = True) -> Te
     """
     source = _find(download) if name == _NAME else Path(name)
     key = hashlib.sha256(f"{_FORMAT} {min_count} {_digest(source)}".encode()).hexdigest()
-    folder = _cache(_NAME) / key[:16]
+    folder = cache_folder(_NAME) / key[:16]
     if not _is_complete(folder):
         _encode_all(source, folder, min_count)
     with reading(folder, "a cache of tokens"):
@@ -78,21 +77,14 @@ def _find(download: bool) -> Path:
             return own
         if (own / _ARCHIVE).is_file():
             return own / _ARCHIVE
-    cached = _cache(_NAME) / _ARCHIVE
+    cached = cache_folder(_NAME) / _ARCHIVE
     if cached.is_file() and file_sha256(cached) == _SHA256:
         return cached
+    wanted = f"the corpus {_NAME!r}"
     by_hand = f"put {_ARCHIVE}, or its three files, in $EQUIKERNEL_DATA/{_NAME}, or give their folder"
     if not download:
-        raise DataError(f"the corpus {_NAME!r} is not on this machine: allow the download (190 MB), or {by_hand}")
-    pooch = optional("pooch", "named data sets need pooch")
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        return Path(pooch.retrieve(_URL, known_hash=_SHA256, fname=_ARCHIVE, path=cached.parent))
-    except (OSError, ValueError) as error:  # no connection (requests' errors are OSErrors); another hash
-        raise DataError(
-            f"the corpus {_NAME!r} is not on this machine and could not be downloaded from {_URL} "
-            f"({type(error).__name__}): check the connection, or {by_hand}"
-        ) from error
+        raise DataError(f"{wanted} is not on this machine: allow the download (190 MB), or {by_hand}")
+    return retrieve(_BASE_URL, {_ARCHIVE: _SHA256}, _NAME, wanted=wanted, by_hand=f"or {by_hand}")[0]
 
 
 def _digest(source: Path) -> str:

@@ -44,6 +44,7 @@ class Settings:
         widths: of the finite networks. width_draws: networks of each. width_samples: n.
         real_samples: n of the exact kernels on real data.
         spectrum_samples: n of the spectra. spectrum_width: of their networks. spectrum_draws: how many.
+        phase_points: values of sigma, and of the size of x, in the phase diagrams of initialisation.
     """
 
     dimensions: tuple[int, ...] = (128, 256, 512, 1024, 2048)
@@ -56,6 +57,7 @@ class Settings:
     spectrum_samples: int = 256
     spectrum_width: int = 1024
     spectrum_draws: int = 4
+    phase_points: int = 14
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -73,6 +75,7 @@ QUICK = Settings(
     spectrum_samples=40,
     spectrum_width=64,
     spectrum_draws=2,
+    phase_points=5,
 )
 
 Config = RateConfig | FiniteWidthConfig | RealDataConfig | SpectraConfig

@@ -39,6 +39,10 @@ class InitSection:
     figures: tuple[tuple[str, Callable[[Figure, Any], None], Any], ...]
     failures: dict[str, str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The rows and why others have none, as plain JSON types."""
+        return {"rows": list(self.table.rows), "failures": self.failures}
+
 
 def init_report_section(
     activations: Sequence[str | Activation],

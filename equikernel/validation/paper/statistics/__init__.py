@@ -1,0 +1,1 @@
+"""Matrices drawn, inverted and iterated, against every formula of the statistics at initialisation."""
