@@ -32,8 +32,8 @@ def goe(name, sigma_a2=A2, sigma_b2=B2):
 @pytest.fixture(scope="module", name="X")
 def _samples():
     rng = np.random.default_rng(3)
-    X = rng.standard_normal((24, 12)) / np.sqrt(12) * np.linspace(0.5, 1.6, 24)[:, None]
-    X[1], X[3], X[5] = X[0], -X[2], 1.3 * X[4]
+    X = rng.standard_normal((24, 12)) / np.sqrt(12) * np.linspace(0.8, 1.1, 24)[:, None]
+    X[1], X[3], X[5] = X[0], -X[2], 1.1 * X[4]
     X[7], X[9] = X[6] + 1e-3 * X[8], X[8] + 1e-7 * X[10]
     X[11] = -X[10] + 1e-5 * X[12]
     return X

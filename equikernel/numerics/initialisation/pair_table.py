@@ -31,7 +31,7 @@ _ROWS = 2_000_000  # entries of a table handled at a time
 _NEGLIGIBLE = 1e-40
 NEARLY_PARALLEL = 0.98  # |rho| from which on the density is a ridge
 _REACH, _ORDER, _NEWTON = 9.0, 40, 8
-_ULPS = 2.0**-46
+_ULPS, _ROUNDING = 2.0**-46, 2.0**-51
 
 
 class Ridge(NamedTuple):
@@ -68,6 +68,7 @@ class PairTable:
         self.phi, self.x, self.y, self.centre = phi, x, y, centre
         self.root = math.sqrt(x.v * y.v)
         self.sides: dict[int, tuple[Side, Side]] = {}
+        self.first = FIRST_LEVEL  # the one before the level that agreed last time
         self.values, self.slopes = phi.function("numpy"), phi.derivative("numpy")
         self.breakpoints = [float(b) for b in phi.breakpoints]
 
@@ -114,9 +115,10 @@ class PairTable:
 
     def _agreed(self, sums: Callable[[int], Array], sizes: Callable[[Array], Array], rho: float) -> Array:
         previous: Array | None = None
-        for level in range(FIRST_LEVEL, _LAST_LEVEL):
+        for level in range(self.first, _LAST_LEVEL):
             found = sums(level)
             if previous is not None and np.all(abs(found - previous) <= AGREEMENT * sizes(found)):
+                self.first = level - 1
                 return found
             previous = found
         raise AccuracyError(
@@ -163,7 +165,9 @@ class PairTable:
         target = math.sqrt(self.y.v) * g
         for _ in range(_NEWTON):
             step = (u - self.y.a * (self.values(u) - self.centre) - target) / (1 - self.y.a * self.slopes(u))
-            u = np.where(outside, u, np.clip(u - step, low, high))
+            before, u = u, np.where(outside, u, np.clip(u - step, low, high))
+            if np.abs(u - before).max() <= _ROUNDING * np.abs(u).max():
+                break
         return np.asarray(u)
 
 
