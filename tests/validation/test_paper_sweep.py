@@ -190,12 +190,13 @@ def test_networks_start_as_mean_field_theory_says() -> None:
     width, scale = 300, 0.5
     x = torch.from_numpy(np.random.default_rng(1).standard_normal((40, 5)))
     for cell in (Cell("orthogonal", 0.7), Cell("goe", 0.4)):
-        net = SweepNetwork("tanh", width, 5, 3, SolverOptions(), torch.float64).initialise(*cell, scale, 0)
+        net = SweepNetwork("tanh", width, 5, 3, SolverOptions(), torch.float64)
+        net.initialise(cell.family, cell.sigma, scale, 0)
         with torch.no_grad():
             z, injected = net.states(x), (x @ net.injection.T).numpy()
         variances = input_variances(injected)
         theory = predicted("tanh", cell, variances)
-        field = mean_field("tanh", *cell, InputLaw.gaussian(variances[0]))
+        field = mean_field("tanh", cell.family, cell.sigma, InputLaw.gaussian(variances[0]))
         assert theory["length"] == float(field.mean_square)
         assert theory["stable"]
         # a mean over samples fluctuates at most as one of them does at fixed x, sqrt(N Var q/N), and has a bias of 1/N
@@ -216,7 +217,7 @@ def test_matched_sigmas_and_networks_that_serve_several_matchings() -> None:
     config = SweepConfig()
     halves = {("goe", "radius"), ("goe", "operator_norm"), ("iid", "operator_norm")}
     wanted = {
-        (family, value / 2 if (family, match) in halves else value)
+        Cell(family, value / 2 if (family, match) in halves else value)
         for family in config.families
         for match in config.matches
         for value in config.values
@@ -269,7 +270,7 @@ def test_bad_recipes_are_refused(changes: dict[str, Any], sentence: str) -> None
 
 def test_one_unit_can_be_matched_by_variance_alone() -> None:
     config = replace(SMALL, matches=("variance",), recipe=Recipe(width=1))
-    assert config.cells() == (("iid", 0.5), ("orthogonal", 0.5), ("goe", 0.5))
+    assert config.cells() == (Cell("iid", 0.5), Cell("orthogonal", 0.5), Cell("goe", 0.5))
 
 
 def test_data_that_are_not_there_are_a_sentence(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ VARIANCE = SweepConfig(matches=("variance",), values=(0.3, 0.6))
 def noisy(cell: Cell, seed: int) -> float:
     """A spread that seeds share, and at sigma = .6 a difference between orthogonal and the others."""
     family = ("iid", "orthogonal", "goe").index(cell.family)
-    gain = 0.05 if cell == ("orthogonal", 0.6) else 0.0
+    gain = 0.05 if cell == Cell("orthogonal", 0.6) else 0.0
     return float(0.3 + 0.1 * NOISE[0, 0, seed] + 0.01 * NOISE[family, round(10 * cell.sigma) // 3, seed] - gain)
 
 
@@ -353,7 +354,7 @@ def test_means_over_all_values_are_compared_too() -> None:
 
 def test_divergences_are_kept_apart_and_also_counted_at_chance() -> None:
     def loss(cell: Cell, seed: int) -> float | None:
-        return None if cell == ("iid", 0.6) and seed in (2, 5) else noisy(cell, seed)
+        return None if cell == Cell("iid", 0.6) and seed in (2, 5) else noisy(cell, seed)
 
     results = planted(VARIANCE, loss)
     rows = {(row["family"], row["sigma"]): row for row in summary_rows(results)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,7 +34,8 @@ _REACH, _ORDER, _NEWTON = 9.0, 40, 8
 _ULPS, _ROUNDING = 2.0**-46, 2.0**-51
 
 
-class Ridge(NamedTuple):
+@dataclass(frozen=True)
+class Ridge:
     """E psi_x psi_y, E psi_x' psi_y' and E (psi_x - sign psi_y)^2."""
 
     value: float

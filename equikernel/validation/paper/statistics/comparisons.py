@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -19,7 +20,8 @@ __all__ = ["Trend", "compare", "fit_trend", "judged", "overview", "p_value"]
 _SQUARES = ("variance", "interquartile range")
 
 
-class Trend(NamedTuple):
+@dataclass(frozen=True)
+class Trend:
     """The fit value = limit + slope/N^power: both with standard errors, and the misfit with its degrees of freedom."""
 
     limit: Measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from equikernel.errors import InputError
 from equikernel.theory.activation import activation
@@ -18,7 +18,8 @@ from equikernel.validation.paper.training.splits import SplitSource, split_sourc
 __all__ = ["Cell", "Recipe", "SweepConfig"]
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True)
+class Cell:
     """Networks that differ by their seed alone.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from equikernel.validation.paper.experiment import Drawing, Findings, Spread
@@ -65,9 +66,7 @@ def sweep_findings(
 
 
 def _run_rows(runs: Mapping[tuple[Cell, int], Numbers | None]) -> list[dict[str, Any]]:
-    return [
-        {**cell._asdict(), "seed": seed, **numbers} for (cell, seed), numbers in runs.items() if numbers is not None
-    ]
+    return [{**asdict(cell), "seed": seed, **numbers} for (cell, seed), numbers in runs.items() if numbers is not None]
 
 
 def _start_rows(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from scipy.stats import t as student
@@ -70,7 +70,7 @@ def _cell_row(results: Results, cell: Cell) -> dict[str, Any]:
     measured, finished = results.measured(cell), list(results.finished(cell).values())
     asked = len(results.config.seeds)
     row: dict[str, Any] = {
-        **cell._asdict(),
+        **asdict(cell),
         "asked": asked,
         "runs": len(finished),
         "diverged": len(measured) - len(finished),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Run:
         return {
             "study": "init-sweep",
             "data": self.source.describe(),
-            **self.cell._asdict(),
+            **asdict(self.cell),
             "seed": self.seed,
             "recipe": self.recipe.to_dict(),
             "device": self.device,
