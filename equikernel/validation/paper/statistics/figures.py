@@ -171,6 +171,7 @@ def draw_spectra(figure: Figure, data: Any) -> None:
                 label = f"predicted edge ±{radius:.3f}" if sign > 0 else None
                 axes.axvline(sign * radius, color="#000000", linestyle="--", label=label)
             axes.set(xlabel="eigenvalue", ylabel="density")
+            axes.locator_params(axis="x", nbins=5)
         else:
             angle = np.linspace(0.0, 2.0 * math.pi, 200)
             axes.plot(spectrum["real"], spectrum["imaginary"], ".", color=colour, markersize=3)
