@@ -68,16 +68,17 @@ def solve(
     if as_json:
         write_json(record)
     else:
+        family = "" if weights == "iid" else f", {weights} weights"
         known = [name for name in COEFFICIENTS if record[name] is not None]
         if known:
             write_table(
-                f"{act}: sigma_a2 = {sigma_a2}, sigma_b2 = {sigma_b2}, tau0 = {tau0}, trained {trained}",
+                f"{act}: sigma_a2 = {sigma_a2}, sigma_b2 = {sigma_b2}, tau0 = {tau0}, trained {trained}{family}",
                 ("coefficient", "value"),
                 [(name, number(record[name], digits)) for name in known],
             )
         if solution.solved:
             write(f"solved, residual {number(record['residual'], 2)}")
-        for point in record["other_fixed_points"]:
+        for point in record["other_fixed_points"] or ():
             kind = "stable" if point["stable"] else "unstable"
             write(f"another fixed point, {kind}: q = {point['q']:.10g}")
         if certify:

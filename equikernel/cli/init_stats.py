@@ -113,14 +113,20 @@ def init_stats(
     """
     families = list(dict.fromkeys(family or _FAMILIES))
     require_digits(digits)
+    if as_latex and as_json:
+        raise InputError("--latex and --json are two forms of the answer: use one of them")
     scales = _scales(sigma, value, match, figure)
     from equikernel.validation.initialisation import require_answer
 
     if kernel:
         if figure is not None or size is not None or depth is not None:
             raise InputError("--kernel has no --figure, --size or --depth: ask for them without it")
+        if (law, input_scale, input_mean) != ("gaussian", "1", "0"):
+            raise InputError("--kernel is of two samples with given --norm2 and --cosine: leave out --input")
         rows, table, record = _kernel(act, families, scales, match, (sigma_b, norm2, cosine), digits)
     else:
+        if (sigma_b, norm2, cosine) != ("1", "1", 0.5):
+            raise InputError("--sigma-b, --norm2 and --cosine are of two samples: add --kernel")
         given = (law, input_scale, input_mean)
         rows, table, record = _network(act, families, scales, match, given, digits, size=size, depth=depth)
     require_answer(rows)

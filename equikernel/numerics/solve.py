@@ -106,6 +106,7 @@ class Solution:
             "activation": self.deq.activation.name,
             "sigma_a2": float(self.deq.sigma_a2),
             "sigma_b2": float(self.deq.sigma_b2),
+            "weights": self.deq.weights,
             "tau0": float(self.tau0),
             "digits": self.digits,
             "trained": self.trained,
@@ -113,9 +114,8 @@ class Solution:
         result |= {name: format_number(getattr(self, name), self.digits) for name in COEFFICIENTS}
         result["residual"] = None if self.residual is None else small_number(self.residual)
         result["status"] = self.status
-        result["other_fixed_points"] = [
-            {"q": p.q, "slope": p.slope, "stable": p.stable} for p in self.other_fixed_points
-        ]
+        others = [{"q": p.q, "slope": p.slope, "stable": p.stable} for p in self.other_fixed_points]
+        result["other_fixed_points"] = None if self.deq.weights == "goe" else others  # None: not looked for
         if self.moments is not None:
             result["moments"] = {name: m.to_dict(self.digits) for name, m in self.moments.items()}
         if self.certificate is not None:

@@ -80,6 +80,23 @@ def test_many_norms_are_those_of_one_alone():
     assert np.array_equal(found[::-1], table.sample_variances(norms[::-1], 0))
 
 
+def test_even_activations_have_no_response():
+    """Var g at which rounding is all that is left of the response."""
+    table = effective_table(activation("abs"), A2, 0.7)
+    v = 2.0 ** np.linspace(-8, 10, 150)
+    assert np.isfinite(table._direct(0, v, 3)).all()
+    assert solve(goe("cos")).alpha1 == 0
+
+
+@pytest.mark.parametrize(("name", "factor"), [("tanh(20*x)", 5.0), ("erf(10*x)", 20.0)])
+def test_parallel_samples_of_different_norms(name, factor):
+    """Correlation 1, a step much narrower for one sample than for the other; without recurrence as for iid weights."""
+    data = np.array([[0.4, -0.8, 1.1], [0.4, -0.8, 1.1]]) * [[1.0], [factor]]
+    found, expected = (implicit_ck(data, DEQ(name, 1e-12, B2, family), tau0=1) for family in ("goe", "iid"))
+    # the feedback itself is of relative size sigma_a2 sup phi'
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * 20)
+
+
 def test_zero_samples(X):
     data = X[:4].copy()
     data[2] = 0.0
@@ -121,6 +138,8 @@ def test_solve(trained):
     for name in ("beta1", "beta2", "beta3", "kappa2"):
         assert getattr(found, name) == getattr(expected.ntk, name)
     assert found.solved
+    assert found.to_dict()["weights"] == "goe"
+    assert found.to_dict()["other_fixed_points"] is None
     assert found.residual < 1e-13
     diagonal = implicit_kernels(np.array([[1.2]]), goe("gelu"), trained=trained)
     assert found.q == pytest.approx(diagonal.variances[0], rel=1e-12)
@@ -180,6 +199,8 @@ def test_the_critical_sigma_of_centred_networks():
         (lambda: minimal_depth(goe("tanh")), InputError, "depths of equivalent networks are not known"),
         (lambda: solve(goe("exp")), InputError, "bounded slope"),
         (lambda: solve(goe("tanh", 2)), UnstableError, "the critical sigma_a2 is 1.1"),
+        (lambda: solve(goe("x", "0.25")), UnstableError, "the critical sigma_a2 is 0.25"),
+        (lambda: solve(goe("2*x", "1/16")), UnstableError, "the critical sigma_a2 is 0.0625"),
         (
             lambda: implicit_ck(np.array([[1.0], [0.1]]), goe("tanh", 0.6), tau0=1),
             UnstableError,

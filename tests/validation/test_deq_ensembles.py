@@ -133,7 +133,7 @@ def test_symmetric_weights_lose_their_fixed_point_earlier(X):
 def test_symmetric_networks_too_narrow_for_their_limit(X):
     # stable as m grows, but twelve units have eigenvalues far from their limits
     options = {"width": 12, "draws": range(60), "seed": 1, "max_iter": 300}
-    with pytest.raises(ConvergenceError, match=r"sigma_a2\*E\[psi'\^2\] = 0\.\d+ \(below 1 wide networks have"):
+    with pytest.raises(ConvergenceError, match=r"sigma_a2\*E\[psi'\^2\] = 0\.\d+ \(below 1 samples of squared norm"):
         list(network_draws(X, DEQ("relu", "0.45", "0.5", "goe"), **options))
 
 

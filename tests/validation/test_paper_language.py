@@ -433,7 +433,7 @@ def test_the_claims_are_told_with_their_numbers(tmp_path: Path) -> None:
     found = language_findings(runs, corpus, reference_perplexities(corpus), config)
     first, second = (next(r for r in found.remarks if f"{word} claim" in r) for word in ("first", "second"))
     assert "random weights have the least perplexity at 2 of 2 scales" in first
-    assert "at 2 of 2 scales, apart from the others' 95 % intervals or divergences at 2" in second
+    assert "at 2 of 2 scales, with a 95 % interval below the others', or with fewer divergences, at 2" in second
     table = found.tables[0]
     assert [column.text for column in table.columns] == [
         "√V", "random min", "random ave", "orthogonal min", "orthogonal ave", "GOE min", "GOE ave"

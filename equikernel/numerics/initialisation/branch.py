@@ -127,6 +127,11 @@ def smallest(branch: Branch, s: float) -> float:
         raise nothing from None
     if low == 0.0:
         return high
+    if not defect(low) <= 0 < defect(high):  # points are found from their neighbours: rounding decides on the sign
+        raise ConvergenceError(
+            f"the fixed point of {branch.activation.name} at sigma = {math.sqrt(s):.6g} is nearly double; change sigma "
+            "slightly"
+        )
     return float(scipy.optimize.brentq(defect, low, high, xtol=1e-300, rtol=1e-15))
 
 

@@ -132,11 +132,12 @@ def goe_coefficients(
     i = point.integrals
     drift = response_drift(i.response_v, i.response_a, s)
     d2, mean_slope = 2 * i.mean_v, total_slope(i.mean_v, i.mean_a, drift)
+    chi = 0.0 if phi.parity == "even" else float(i.response)
     if phi.parity == "odd":
         d2 = mean_slope = 0.0
     ck = symmetric_ck_coefficients(
         i.square,
-        i.response,
+        chi,
         d2,
         mean_slope,
         total_slope(i.square_v, i.square_a, drift),
@@ -145,8 +146,8 @@ def goe_coefficients(
     )
     ntk = ImplicitNTK(ck.alpha1, ck.alpha2, ck.alpha3, ck.gamma2)
     if trained != "a":
-        ntk = implicit_ntk_coefficients(ck, i.response, d2, i.replicon, s, b, norm2, train_input=trained == "aAB")
-    return GoeCoefficients(phi, point.v, centre, float(point.chi), float(point.replicon), ck, ntk)
+        ntk = implicit_ntk_coefficients(ck, chi, d2, i.replicon, s, b, norm2, train_input=trained == "aAB")
+    return GoeCoefficients(phi, point.v, centre, chi, float(point.replicon), ck, ntk)
 
 
 def goe_residual(found: GoeCoefficients, sigma_a2: float, sigma_b2: float, tau0: float) -> float:

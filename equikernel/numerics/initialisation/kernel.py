@@ -29,6 +29,7 @@ __all__ = ["KernelPair", "kernel_pair", "kernel_sample", "pair_kernel"]
 
 _PLAIN = Precision()
 _STEPS = 60
+_MARGIN = 1e-7  # of 1 - R, and of the determinant that vanishes at a fold
 _LAST_STEP = 1e-9  # of K: Newton's iteration leaves its square
 _LAST_GAP, _NO_GAP = 1e-9, 1e-22  # of 1 - |rho|, relative and absolute
 Distance = Callable[[float], float]
@@ -85,11 +86,11 @@ def kernel_sample(
     if require_family(family) != "goe":
         without = Transform(lambda c: 0 * c, lambda c: s + 0 * c, lambda c: 0 * c, family)
         point = solve_response(ResponseProblem(phi, without, law, bias), _PLAIN)
-        found = point.replicon < 1
+        found = _is_stable(point)
     else:
         try:
             point = goe_response(phi, s, law, _PLAIN, bias)
-            found = point.replicon < 1
+            found = _is_stable(point)
         except (ConvergenceError, NoFixedPointError):
             found = False
     if not found:
@@ -100,6 +101,12 @@ def kernel_sample(
             f"{bias:.6g}{limit}: reduce sigma_a2"
         )
     return point
+
+
+def _is_stable(point: Response) -> bool:
+    """R < 1, and before the fold of the branch: both by so much that float64 can tell."""
+    (a, b), (c, d) = point.derivatives
+    return bool(point.replicon < 1 - _MARGIN and a * d - b * c > _MARGIN)
 
 
 def kernel_pair(

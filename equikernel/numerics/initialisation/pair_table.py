@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,8 @@ _LAST_LEVEL = 10
 _ROWS = 2_000_000  # entries of a table handled at a time
 _NEGLIGIBLE = 1e-40
 NEARLY_PARALLEL = 0.98  # |rho| from which on the density is a ridge
-_REACH, _ORDER, _NEWTON = 9.0, 40, 8
+_REACH, _NEWTON = 9.0, 8
+_FIRST_ORDER, _LAST_ORDER = 20, 640
 _ULPS, _ROUNDING = 2.0**-46, 2.0**-51
 
 
@@ -63,21 +65,41 @@ class Side:
 
 
 class PairTable:
-    """E psi_x psi_y and E psi_x' psi_y' at a covariance of (g_x, g_y)."""
+    """E psi_x psi_y and E psi_x' psi_y' at a covariance of (g_x, g_y).
 
-    def __init__(self, phi: Activation, x: Response, y: Response, centre: float) -> None:
-        self.phi, self.x, self.y, self.centre = phi, x, y, centre
+    Args:
+        phi: activation.
+        x: one sample.
+        y: the other one.
+        centre: the constant subtracted from phi.
+        sides: by Var g and level, where nodes are kept that several pairs share.
+    """
+
+    def __init__(
+        self,
+        phi: Activation,
+        x: Response,
+        y: Response,
+        centre: float,
+        sides: dict[tuple[float, int], Side] | None = None,
+    ) -> None:
+        self.phi, self.centre = phi, centre
+        self.x, self.y = (x, y) if x.v >= y.v else (y, x)  # the outer rule is that of the narrower features
         self.root = math.sqrt(x.v * y.v)
-        self.sides: dict[int, tuple[Side, Side]] = {}
+        self.sides: dict[tuple[float, int], Side] = {} if sides is None else sides
         self.first = FIRST_LEVEL  # the one before the level that agreed last time
+        self.order = _FIRST_ORDER  # likewise, nodes of a panel of the inner rule
         self.values, self.slopes = phi.function("numpy"), phi.derivative("numpy")
         self.breakpoints = [float(b) for b in phi.breakpoints]
 
     def _level(self, level: int) -> tuple[Side, Side]:
-        if level not in self.sides:
-            x = Side(self.phi, self.x, self.centre, level)
-            self.sides[level] = (x, x if self.y is self.x else Side(self.phi, self.y, self.centre, level))
-        return self.sides[level]
+        return self._side(self.x, level), self._side(self.y, level)
+
+    def _side(self, point: Response, level: int) -> Side:
+        key = (float(point.v), level)
+        if key not in self.sides:
+            self.sides[key] = Side(self.phi, point, self.centre, level)
+        return self.sides[key]
 
     def at(self, covariance: float) -> tuple[float, float]:
         """E psi_x psi_y and E psi_x' psi_y' at one covariance, levels agreeing to 1e-13.
@@ -93,21 +115,27 @@ class PairTable:
         return float(found[0]), float(found[1])
 
     def ridge(self, gap: float, sign: float) -> Ridge:
-        """The expectations at correlation sign (1 - gap), levels agreeing to 1e-13 (the distance: to psi's digits).
+        """The expectations at correlation sign (1 - gap).
+
+        The rules in g_x and in w are refined in turn until both agree to 1e-13, the distance to psi's digits.
 
         Raises:
             AccuracyError: features too narrow.
         """
+        rho = sign * (1 - gap)
+        previous: Array | None = None
+        while self.order <= _LAST_ORDER:
+            found = self._agreed(partial(self._ridge_sums, gap, sign), self._ridge_sizes, rho)
+            if previous is not None and np.all(abs(found - previous) <= AGREEMENT * self._ridge_sizes(found)):
+                self.order //= 2
+                return Ridge(*map(float, found))
+            previous, self.order = found, 2 * self.order
+        raise self._unresolved(rho)
 
-        def sums(level: int) -> Array:
-            return self._ridge_sums(*self._level(level), gap, sign)
-
-        def sizes(found: Array) -> Array:
-            # psi_x - sign psi_y is known to the last digits of psi, not to its own
-            blur = _ULPS / AGREEMENT * math.sqrt(found[2] * max(self.x.q, self.y.q))
-            return np.array([*self._sizes, found[2] + blur])
-
-        return Ridge(*map(float, self._agreed(sums, sizes, sign * (1 - gap))))
+    def _ridge_sizes(self, found: Array) -> Array:
+        # psi_x - sign psi_y is known to the last digits of psi, not to its own
+        blur = _ULPS / AGREEMENT * math.sqrt(found[2] * max(self.x.q, self.y.q))
+        return np.array([*self._sizes, found[2] + blur])
 
     @property
     def _sizes(self) -> Array:
@@ -122,38 +150,52 @@ class PairTable:
                 self.first = level - 1
                 return found
             previous = found
-        raise AccuracyError(
+        raise self._unresolved(rho)
+
+    def _unresolved(self, rho: float) -> AccuracyError:
+        return AccuracyError(
             f"the kernel of {self.phi.name} at correlation {rho:.8g} of the preactivations was not resolved: its "
             "features are too narrow; rescale the activation"
         )
 
-    def _ridge_sums(self, x: Side, y: Side, gap: float, sign: float) -> Array:
+    def _ridge_sums(self, gap: float, sign: float, level: int) -> Array:
         """The double sums with g_y = rho g_x + sqrt(1 - rho^2) w and panels in w that end at the kinks of psi_y."""
+        x, y = self._level(level)
+        step = max(1, _ROWS // (self.order * (len(self.breakpoints) + 2)))
+        with np.errstate(under="ignore"):
+            outer = np.exp(-0.5 * x.g * x.g) / math.sqrt(2 * math.pi)
+        total = np.zeros(3)
+        for k in range(0, len(x.g), step):
+            rows = slice(k, k + step)
+            psi, slope, square = self._inner_sums(x.g[rows], x.psi[rows], y, gap, sign)
+            total += (
+                np.sum(outer[rows] * x.value[rows] * psi),
+                np.sum(outer[rows] * x.slope[rows] * slope),
+                np.sum(outer[rows] * x.weight[rows] * square),
+            )
+        return total
+
+    def _inner_sums(self, g: Array, psi_x: Array, y: Side, gap: float, sign: float) -> tuple[Array, ...]:
+        """E psi_y, E psi_y' and E (psi_x - sign psi_y)^2 over w at each g_x."""
         rho, spread = sign * (1 - gap), math.sqrt(gap * (2 - gap))
         kinks = [(b - self.y.a * (self.values(b) - self.centre)) / math.sqrt(self.y.v) for b in self.breakpoints]
         with np.errstate(divide="ignore", invalid="ignore"):
-            cuts = (np.array(kinks)[None, :] - rho * x.g[:, None]) / spread
+            cuts = (np.array(kinks)[None, :] - rho * g[:, None]) / spread
         cuts = np.clip(np.nan_to_num(cuts), -_REACH, _REACH)
-        ends = np.tile([-_REACH, 0.0, _REACH], (len(x.g), 1))
+        ends = np.tile([-_REACH, 0.0, _REACH], (len(g), 1))
         edges = np.sort(np.concatenate([ends, cuts], axis=1), axis=1)
         half, middle = 0.5 * np.diff(edges), 0.5 * (edges[:, 1:] + edges[:, :-1])
-        nodes, weights = np.polynomial.legendre.leggauss(_ORDER)
-        w = (middle[:, :, None] + half[:, :, None] * nodes).reshape(len(x.g), -1)
+        nodes, weights = np.polynomial.legendre.leggauss(self.order)
+        w = (middle[:, :, None] + half[:, :, None] * nodes).reshape(len(g), -1)
         with np.errstate(under="ignore"):
-            inner = (half[:, :, None] * weights).reshape(len(x.g), -1) * np.exp(-0.5 * w * w)
-            outer = np.exp(-0.5 * x.g * x.g) / math.sqrt(2 * math.pi)
+            inner = (half[:, :, None] * weights).reshape(len(g), -1) * np.exp(-0.5 * w * w)
         inner /= inner.sum(axis=1, keepdims=True)
-        u = self._solved(rho * x.g[:, None] + spread * w, y)
+        u = self._solved(rho * g[:, None] + spread * w, y)
         psi = self.values(u) - self.centre
         slope = self.slopes(u)
         slope = slope / (1 - self.y.a * slope)
-        return np.array(
-            [
-                np.sum(outer * x.value * np.sum(inner * psi, axis=1)),
-                np.sum(outer * x.slope * np.sum(inner * slope, axis=1)),
-                np.sum(outer * x.weight * np.sum(inner * (x.psi[:, None] - sign * psi) ** 2, axis=1)),
-            ]
-        )
+        square = (psi_x[:, None] - sign * psi) ** 2
+        return tuple(np.asarray(np.sum(inner * f, axis=1)) for f in (psi, slope, square))
 
     def _solved(self, g: Array, y: Side) -> Array:
         """The u with u - a (phi(u) - centre) = sqrt(v) g: Newton's iteration between neighbouring nodes of y."""

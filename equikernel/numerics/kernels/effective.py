@@ -19,7 +19,7 @@ import numpy.typing as npt
 from equikernel.errors import AccuracyError, ConvergenceError, SolutionError, UnstableError
 from equikernel.numerics.initialisation.inputs import InputLaw
 from equikernel.numerics.initialisation.kernel import kernel_sample, pair_kernel
-from equikernel.numerics.initialisation.pair_table import PairTable
+from equikernel.numerics.initialisation.pair_table import PairTable, Side
 from equikernel.numerics.initialisation.precision import Precision, slope_range
 from equikernel.numerics.initialisation.response import Response, goe_transform
 from equikernel.numerics.initialisation.symmetric import scale_of_u, symmetric
@@ -260,7 +260,7 @@ class EffectiveTable(HermiteTable):
                 break
             step = (a - self.sigma_a2 * chi) / rate
             a -= step
-            settled = abs(step) <= _SETTLED * abs(a) or step == 0.0
+            settled = abs(step) <= _SETTLED * (abs(a) + self.sigma_a2 * float(np.abs(flow).sum()))
         raise UnstableError(
             f"{self.activation.name} with GOE weights has no response at sigma_a2 = {self.sigma_a2:.6g}, Var g = "
             f"{v:.6g}: reduce sigma_a2"
@@ -296,12 +296,13 @@ def solve_by_quadrature(
     rows, columns = sides
     result = Solved.empty(len(pairs.i))
     known: dict[float, Response] = {}
+    nodes: dict[tuple[float, int], Side] = {}
     apart = {sign: sigma_b2 * distances(sign) for sign in (1.0, -1.0)}
     for k, (i, j) in enumerate(zip(pairs.i, pairs.j, strict=True)):
         x, y = (_known(known, table, float(v)) for v in (rows.variances[i], columns.variances[j]))
         bias = sigma_b2 * float(pairs.products[k])
         both = {sign: float(distance[k]) for sign, distance in apart.items()}
-        pair = PairTable(table.activation, x, y, table.centre)
+        pair = PairTable(table.activation, x, y, table.centre, nodes)
         result.G[k], result.G_dot[k] = pair_kernel(pair, table.sigma_a2, bias, both.__getitem__)
         result.r[k] = (table.sigma_a2 * result.G[k] + bias) / math.sqrt(x.v * y.v)
     result.method[:], result.error[:] = CAREFUL, _PAIR_ERROR

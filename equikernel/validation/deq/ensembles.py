@@ -69,7 +69,10 @@ def divergence_remedy(contraction: float, family: str) -> str:
     if contraction >= 1.0:
         advice = "1 or more is the chaotic phase, in which networks have no stable fixed point: reduce sigma_a2"
     elif family == "goe":
-        advice = "below 1 wide networks have a stable fixed point: raise the width, max_iter or tol"
+        advice = (
+            "below 1 samples of squared norm tau0^2 have a stable fixed point as m grows: raise the width, max_iter or "
+            "tol, or reduce sigma_a2 for the sake of samples of other norms"
+        )
     else:
         advice = "the iteration contracts by about its square root a step: raise max_iter, tol or the width"
     return f"{name} = {contraction:.6g} ({advice})"

@@ -40,7 +40,10 @@ def input_law(kind: str, scale: Any = 1, mean: Any = 0) -> InputLaw:
     if kind == "signs":
         return InputLaw.signs(scale)
     if not Path(kind).exists():
-        raise InputError(f"unknown law of x {kind!r}: expected {', '.join(LAWS)}, or a .npy or text file of numbers")
+        raise InputError(
+            f"unknown law of x {kind!r}: there is no such file; expected {', '.join(LAWS)}, or a .npy or text file of "
+            "numbers"
+        )
     factor = float(exact_number(scale, "the scale of x"))
     return InputLaw.sample(factor * value for value in _numbers(Path(kind)))
 

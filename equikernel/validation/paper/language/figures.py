@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from equikernel.theory.initialisation import FAMILIES
 from equikernel.validation.figures import COLOURS, MARKERS, panels_of
 from equikernel.validation.paper.language.tables import NAMES
 
@@ -60,10 +61,19 @@ def _points(axes: Axes, data: Any, key: str, factor: float) -> None:
             label = NAMES[family] if place == 0 else None
             x = place + offset
             axes.plot(
-                [x] * len(values), values, MARKERS[k], color=COLOURS[k], markersize=4, alpha=0.6, label=label, zorder=3
+                [x] * len(values),
+                values,
+                MARKERS[FAMILIES.index(family)],
+                color=COLOURS[FAMILIES.index(family)],
+                markersize=4,
+                alpha=0.6,
+                label=label,
+                zorder=3,
             )
             if values:
-                axes.hlines(float(np.mean(values)), x - 0.09, x + 0.09, color=COLOURS[k], linewidth=2)
+                axes.hlines(
+                    float(np.mean(values)), x - 0.09, x + 0.09, color=COLOURS[FAMILIES.index(family)], linewidth=2
+                )
 
 
 def _count_diverged(axes: Axes, data: Any) -> int:
@@ -84,7 +94,7 @@ def _count_diverged(axes: Axes, data: Any) -> int:
                     xycoords=("data", "axes fraction"),
                     ha="center",
                     va="bottom",
-                    color=COLOURS[k],
+                    color=COLOURS[FAMILIES.index(family)],
                     fontsize=8,
                 )
     return total

@@ -26,6 +26,13 @@ def language_remarks(
     usable = {scale: [c for c in group if c["values"]] for scale, group in by_scale.items()}
     usable = {scale: group for scale, group in usable.items() if len(group) > 1}
     remarks = [_scale_of_it(references, corpus, config, len(config["seeds"])), *_failures(cells)]
+    unigram = references.get("unigram")
+    best = min((float(cell["least"]) for group in usable.values() for cell in group), default=None)
+    if best is not None and unigram is not None and best >= unigram:
+        remarks.append(
+            f"no model is better than the frequencies of words ({best:.4g} against {unigram:.4g}): orderings of models "
+            "that have learned so little say nothing"
+        )
     if usable and "iid" in config["families"]:
         remarks.append(_least(usable))
     if usable and "goe" in config["families"]:
@@ -91,7 +98,9 @@ def _stability(groups: dict[float, list[dict[str, Any]]]) -> str:
         others = [cell for cell in told if cell is not steadiest]
         if steadiest["family"] == "goe":
             hits += 1
-            clear += all(steadiest["sd_high"] < cell["sd_low"] or cell["diverged"] for cell in others)
+            clear += all(
+                steadiest["sd_high"] < cell["sd_low"] or cell["diverged"] > steadiest["diverged"] for cell in others
+            )
         parts.append(
             f"√V = {scale:g}: "
             + ", ".join(
@@ -101,7 +110,8 @@ def _stability(groups: dict[float, list[dict[str, Any]]]) -> str:
         )
     return (
         f"the talk's second claim, GOE most stable: fewest divergences and then the least sd at {hits} of {len(parts)} "
-        f"scales, apart from the others' 95 % intervals or divergences at {clear} (sd over seeds; {'; '.join(parts)})"
+        f"scales, with a 95 % interval below the others', or with fewer divergences, at {clear} (sd over seeds; "
+        f"{'; '.join(parts)})"
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from equikernel.theory.initialisation_scales import MATCHES
+from equikernel.validation.paper.scores.statistics import SIGNIFICANCE, holm
 from equikernel.validation.paper.statistics.ranking import contradictions, crossing_length, order
 from equikernel.validation.paper.statistics.sweeps import LINEAR
 
 __all__ = ["remarks"]
 
-_CURVED = 1e-3
 _FAR = 3.0  # standard errors
 
 
@@ -56,11 +56,13 @@ def _agreement(record: dict[str, Any]) -> Iterator[str]:
 
 def _curved(record: dict[str, Any]) -> Iterator[str]:
     """Fits that a straight line does not describe: the sizes are too small for limit + c/N."""
-    bent = [row for row in record["comparisons"] if row["misfit_p"] is not None and row["misfit_p"] < _CURVED]
+    fitted = [row for row in record["comparisons"] if row["misfit_p"] is not None]
+    adjusted = holm([row["misfit_p"] for row in fitted]) if fitted else []
+    bent = [row for row, p in zip(fitted, adjusted, strict=True) if p < SIGNIFICANCE]
     if bent:
         yield (
-            f"A straight line in 1/N does not describe {len(bent)} of {len(record['comparisons'])} comparisons "
-            f"(p < {_CURVED:g}), whose limits are then off by O(1/N²): {'; '.join(_named(row) for row in bent)}."
+            f"A straight line in 1/N does not describe {len(bent)} of {len(fitted)} comparisons (p < {SIGNIFICANCE:g} "
+            f"after Holm), whose limits may be off by O(1/N²): {'; '.join(_named(row) for row in bent)}."
         )
 
 

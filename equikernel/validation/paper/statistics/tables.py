@@ -70,10 +70,8 @@ def _verification(rows: Sequence[Row]) -> Table:
         caption="Every formula against matrices: the prediction, the simulated value at the largest N, its limit by a "
         "weighted fit of limit + c/N (edges of spectra: c/N^(2/3); exact formulas at finite N: the value), the z-score "
         "of the limit with both standard errors, its p-value adjusted by Holm for all rows; z at the two largest N is "
-        "of the value less c/N, c known or else fitted with the limit held at the prediction; misfit p is that of the "
-        f"straight line in 1/N; {_SOURCE}",
+        f"of the value less c/N, c known or else fitted with the limit held at the prediction; {_SOURCE}",
         columns=(
-            Column("group", "formulas"),
             Column("quantity", "quantity"),
             Column("family", "weights"),
             Column("parameters", "parameters"),
@@ -82,14 +80,9 @@ def _verification(rows: Sequence[Row]) -> Table:
             Column("simulated", "simulated at N"),
             Column("limit_shown", "limit"),
             Column("z", "z", form=".2f"),
-            Column("c_shown", "c"),
-            Column("known", "c predicted", form=".4g"),
-            Column("z_second", "z, second largest N", form=".2f"),
+            Column("z_second", "z, second N", form=".2f"),
             Column("z_largest", "z, largest N", form=".2f"),
-            Column("misfit_p", "misfit p", form=".2g"),
             Column("holm", "Holm p", form=".2g"),
-            Column("statistic", "compared"),
-            Column("verdict", "verdict"),
         ),
         rows=tuple(
             row
@@ -97,7 +90,6 @@ def _verification(rows: Sequence[Row]) -> Table:
                 "largest_size": row["sizes"][-1],
                 "simulated": _pair(row["values"][-1], row["errors"][-1]),
                 "limit_shown": _pair(row["limit"], row["limit_error"]),
-                "c_shown": _pair(row["c"], row["c_error"]),
                 "z_second": row["size_z"][-2] if len(row["size_z"]) > 1 else None,
                 "z_largest": row["size_z"][-1],
             }

@@ -131,7 +131,10 @@ def _verdict_on_size(sizes: Sequence[Row]) -> str:
     words = "Not shown" if abs(difference) <= half else "Yes" if difference < 0 else "No, the reverse"
     if "iid" in own:
         mine, other = own["orthogonal"]["usable"], own["iid"]["usable"]
-        words += f"; they are not clearly worse than at their best up to {mine:g}, iid ones up to {other:g}"
+        words += (
+            f"; a loss above their best is not shown up to {mine:g}, for iid ones up to {other:g} (where seeds spread "
+            "widely, little can be shown)"
+        )
     return words + ":"
 
 
@@ -158,10 +161,12 @@ def _starts(starts: Sequence[Row]) -> list[str]:
     solved = [row for row in known if row["start_unconverged"] == 0]
     if solved:
         worst = max(solved, key=lambda row: abs(row["deviation_mean"]))
+        apart = sum(abs(row["deviation_mean"]) > row["deviation_half"] for row in solved)
         remarks.append(
             f"Before training |z|²/N is within {100 * abs(worst['deviation_mean']):.1f} % of mean-field theory in the "
             f"{len(solved)} of {len(starts)} cells that are predicted stable and whose solves all converged (worst: "
-            f"{worst['family']}, σ = {worst['sigma']:g}, {worst['deviation_shown']} %)."
+            f"{worst['family']}, σ = {worst['sigma']:g}, {worst['deviation_shown']} %); {apart} of them have "
+            "a 95 % interval without 0: theory is of leading order in 1/N."
         )
     ends = [row for row in starts if row["family"] == "goe" and row["end_asymmetry_mean"] is not None]
     if ends:

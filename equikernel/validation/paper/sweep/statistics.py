@@ -200,8 +200,8 @@ def _difference(name: str, first: dict[int, float], second: dict[int, float]) ->
     if found.sd:
         t = found.mean / (found.sd / math.sqrt(found.values))
         p = float(2.0 * student.sf(abs(t), found.values - 1))
-    else:
-        p = 0.0 if found.mean else 1.0
+    else:  # all differences are equal: Student's test has nothing to say, a sign test has
+        p = 2.0 ** (1 - found.values) if found.mean else 1.0
     numbers = (found.mean, half_width(found), p, len(differences), sum(d > 0 for d in differences))
     return {f"{name}_{key}": number for key, number in zip(keys, numbers, strict=True)}
 
