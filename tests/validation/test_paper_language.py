@@ -318,7 +318,7 @@ def test_evaluation_predicts_every_token_once_from_its_segment() -> None:
     found = evaluate(model, tokens)
     assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-12)
     assert found["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-12)
-    assert found["solves"]["segments"] == 5
+    assert found["solves"]["samples"] == 5
 
 
 def test_training_comes_near_the_entropy_rate_and_not_below() -> None:
@@ -336,7 +336,7 @@ def test_training_comes_near_the_entropy_rate_and_not_below() -> None:
     assert bound - 4 / math.sqrt(2000) < reached
     assert reached - bound < 0.2 * (unigram - bound)
     assert [look["step"] for look in numbers["looks"]] == [27, 54, 81]
-    assert numbers["forward"]["segments"] == 81 * 16
+    assert numbers["forward"]["samples"] == 81 * 16
     assert numbers["diverged"] is None
     assert numbers["looks"][0]["loss"] > numbers["looks"][-1]["loss"]
 
@@ -346,7 +346,7 @@ def test_divergence_is_recorded_with_its_step() -> None:
     numbers = train(model, corpus_of(), Recipe(10, batch=2, rate=1e30, warm_up=0.0, looks=10), 0)
     assert numbers["diverged"].startswith("at step 2 of 10: the loss is ")
     assert numbers["test"] is None
-    assert numbers["forward"]["segments"] == 4
+    assert numbers["forward"]["samples"] == 4
     run = Run("iid", 0.3, 0, numbers)
     assert run.perplexity is None
     cell = cells_of([run], "iid", 0.3, 8.0)
@@ -394,7 +394,7 @@ def test_references_against_counting() -> None:
 
 
 def scripted(family: str, scale: float, seed: int, perplexity: float | None) -> Run:
-    solves = {"segments": 10, "unconverged": 0.25, "iterations": 6.0 + seed, "largest": 30}
+    solves = {"samples": 10, "unconverged_samples": 0.25, "iterations": 6.0 + seed}
     test = None if perplexity is None else {"loss": math.log(perplexity), "perplexity": perplexity, "solves": solves}
     diverged = "at step 3 of 9: the loss is nan" if perplexity is None else None
     return Run(family, scale, seed, {"test": test, "diverged": diverged, "forward": solves, "backward": solves})

@@ -23,6 +23,7 @@ from equikernel.numerics.initialisation import InputLaw, mean_field
 from equikernel.validation.deq.options import SolverOptions
 from equikernel.validation.experiments.study import Runner
 from equikernel.validation.figures import save_figure
+from equikernel.validation.paper.solves import Solves
 from equikernel.validation.paper.sweep.config import Cell, Recipe, SweepConfig
 from equikernel.validation.paper.sweep.initial import input_variances, predicted
 from equikernel.validation.paper.sweep.network import SweepNetwork, asymmetry
@@ -35,7 +36,7 @@ from equikernel.validation.paper.sweep.statistics import (
 )
 from equikernel.validation.paper.sweep.sweep import Run, Sweep, run_sweep, train_at_once
 from equikernel.validation.paper.sweep.tables import sweep_tables
-from equikernel.validation.paper.sweep.trainer import Solves, evaluate, train
+from equikernel.validation.paper.sweep.trainer import evaluate, train
 from equikernel.validation.paper.training.trainer import Labelled
 from equikernel.validation.store import Store
 
@@ -119,6 +120,7 @@ def test_what_has_not_converged_is_used_as_it_is_and_counted(steps: int) -> None
         "unconverged_samples": 1.0,
         "unconverged_solves": 1.0,
         "iterations": float(steps),
+        "largest_iterations": steps,
     }
     assert Solves().to_dict() is None
 

@@ -84,7 +84,7 @@ def language_findings(
                 "scale": run.scale,
                 "perplexity": run.perplexity,
                 "iterations": run.numbers["forward"]["iterations"],
-                "unconverged": run.numbers["forward"]["unconverged"],
+                "unconverged": run.numbers["forward"]["unconverged_samples"],
             }
             for run in runs
         ],
@@ -133,17 +133,18 @@ def cells_of(runs: Sequence[Run], family: str, scale: float, guess: float) -> di
         if found.sd is not None:
             low, high = (math.sqrt(freedom / float(chdtri(freedom, tail))) for tail in (_TAIL, 1.0 - _TAIL))
             cell |= {"sd_low": low * found.sd, "sd_high": high * found.sd}
-    for name, key in ((n, k) for n in ("forward", "backward", "test") for k in ("iterations", "unconverged")):
+    for name in ("forward", "backward", "test"):
         solves = [
             run.numbers["test"]["solves"] if name == "test" else run.numbers[name] for run in mine if _has(run, name)
         ]
         if solves:
-            cell[f"{name}_{key}"] = statistics.fmean(solve[key] for solve in solves)
+            cell[f"{name}_iterations"] = statistics.fmean(solve["iterations"] for solve in solves)
+            cell[f"{name}_unconverged"] = statistics.fmean(solve["unconverged_samples"] for solve in solves)
     return cell
 
 
 def _has(run: Run, name: str) -> bool:
-    return name != "test" or run.numbers["test"] is not None
+    return run.numbers[name] is not None
 
 
 def pairs_of(runs: Sequence[Run], families: Sequence[str], scales: Sequence[float]) -> list[dict[str, Any]]:

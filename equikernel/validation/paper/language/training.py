@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from equikernel.errors import ConvergenceError, DataError, InputError
 from equikernel.validation.datasets.text import TextCorpus
-from equikernel.validation.deq.fixed_point import FixedPointReport
 from equikernel.validation.deq.options import require_count
 from equikernel.validation.paper.language.model import DEQTransformer
+from equikernel.validation.paper.solves import Solves
 
 # isort: split
 import torch
 from torch import Tensor
 
-__all__ = ["Recipe", "Solves", "evaluate", "require_length", "train"]
+__all__ = ["Recipe", "evaluate", "require_length", "train"]
 
 _BETAS = (0.9, 0.98)  # of Adam, as is usual for transformers
 _EVALUATED = 64  # segments at a time
@@ -71,34 +71,6 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
         return asdict(self)
-
-
-@dataclass
-class Solves:
-    """Iterations and failures of solves, a segment counted as one."""
-
-    segments: int = 0
-    unconverged: int = 0
-    iterations: int = 0
-    largest: int = 0
-
-    def note(self, report: FixedPointReport | None) -> None:
-        """Those of one solve of several segments."""
-        if report is not None:
-            self.segments += report.converged.size
-            self.unconverged += int((~report.converged).sum())
-            self.iterations += int(report.iterations.sum())
-            self.largest = max(self.largest, report.most_iterations)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types: how many, the fraction that did not converge, the mean and the largest iterations."""
-        count = max(self.segments, 1)
-        return {
-            "segments": self.segments,
-            "unconverged": self.unconverged / count,
-            "iterations": self.iterations / count,
-            "largest": self.largest,
-        }
 
 
 def require_length(corpus: TextCorpus, segment: int) -> None:

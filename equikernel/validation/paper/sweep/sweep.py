@@ -97,7 +97,7 @@ def _weights(network: Any) -> dict[str, Any]:
 
 
 def _solved(report: Any) -> dict[str, Any] | None:
-    from equikernel.validation.paper.sweep.trainer import Solves
+    from equikernel.validation.paper.solves import Solves
 
     solves = Solves()
     solves.note(report)

@@ -11,45 +11,12 @@ import torch
 from torch import Tensor
 
 from equikernel.validation.deq.fixed_point import FixedPointReport
+from equikernel.validation.paper.solves import Solves
 from equikernel.validation.paper.sweep.config import Recipe
 from equikernel.validation.paper.sweep.network import SweepNetwork
 from equikernel.validation.paper.training.trainer import Labelled
 
-__all__ = ["Solves", "evaluate", "train"]
-
-
-@dataclass
-class Solves:
-    """How the solves of one direction went; a solve is that of one batch."""
-
-    samples: int = 0
-    unconverged_samples: int = 0
-    solves: int = 0
-    unconverged_solves: int = 0
-    iterations: int = 0
-
-    def note(self, report: FixedPointReport | None) -> None:
-        """One more solve."""
-        if report is None:
-            return
-        left = int((~report.converged).sum())
-        self.samples += report.converged.size
-        self.unconverged_samples += left
-        self.solves += 1
-        self.unconverged_solves += left > 0
-        self.iterations += int(report.iterations.sum())
-
-    def to_dict(self) -> dict[str, Any] | None:
-        """Counts, fractions, and mean iterations of a sample, as plain JSON types; None without a solve."""
-        if not self.solves:
-            return None
-        return {
-            "samples": self.samples,
-            "solves": self.solves,
-            "unconverged_samples": self.unconverged_samples / self.samples,
-            "unconverged_solves": self.unconverged_solves / self.solves,
-            "iterations": self.iterations / self.samples,
-        }
+__all__ = ["evaluate", "train"]
 
 
 class _Score(NamedTuple):
