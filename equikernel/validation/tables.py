@@ -48,6 +48,7 @@ _LATEX_ESCAPES = {
     "≤": r"\ensuremath{\le}",
     "≥": r"\ensuremath{\ge}",
     "×": r"\ensuremath{\times}",
+    "√": r"\ensuremath{\surd}",
     "·": r"\ensuremath{\cdot}",
     "½": r"\ensuremath{\frac12}",
     "∞": r"\ensuremath{\infty}",

@@ -342,6 +342,8 @@ def test_numbers_beside_a_certificate_are_confirmed(text: str, b2: str, digits: 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
+        ("weights", "goe"),
+        ("weights", 3),
         *(
             ("alpha1", 0.5),
             ("tau", 3.0),

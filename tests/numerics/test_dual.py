@@ -10,7 +10,7 @@ import pytest
 from equikernel.numerics.dual import pair_duals
 from equikernel.numerics.enclosed_moments import enclosed_moments
 from equikernel.numerics.kernels.samples import scales_of
-from equikernel.numerics.kernels.table import HermiteTable, hermite_table
+from equikernel.numerics.kernels.table import ENERGIES, HermiteTable, hermite_table
 from equikernel.theory.activation import activation
 
 RHOS = [0.0, 0.3, -0.7, 0.9, 0.9999, 1 - 1e-8, 1.0, -1.0, -(1 - 1e-12)]
@@ -133,7 +133,7 @@ def test_interpolated_rows_equal_direct_rows():
     table = HermiteTable(act)
     interpolated = table.rows(q, 200)[[3, 211, 397]]
     for row, variance in zip(interpolated, q[[3, 211, 397]], strict=True):
-        direct = table._direct(math.ceil(math.log2(variance)), np.array([variance]), 200)[0, 3:]
+        direct = table._direct(math.ceil(math.log2(variance)), np.array([variance]), 200)[0, ENERGIES:]
         assert np.abs(row - direct).max() <= 1e-14
 
 

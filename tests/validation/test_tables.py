@@ -95,7 +95,7 @@ def test_coefficient_table_shows_the_sentence_of_a_failed_solve() -> None:
 
 def test_every_character_of_the_tables_of_experiments_has_a_macro() -> None:
     """Captions and cells such as "p = 50 … 200", "0.9 → 1.1", "≥ 2", "32–512", "E w⁴", "λ/2 ‖θ − θ_0‖²"."""
-    written = "±−—–…→≤≥×²⁴‖ηθλστ"
+    written = "±−—–…→≤≥×√·½∞ᵀ²⁴‖εηθκλστφχ"
     assert "?" not in latex_text(written)
     assert latex_text("E w⁴, λ ≥ 2") == r"E w\ensuremath{^4}, \ensuremath{\lambda} \ensuremath{\ge} 2"
     source = Path(equikernel.validation.paper.__file__).parent

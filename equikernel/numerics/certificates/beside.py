@@ -25,6 +25,7 @@ __all__ = ["confirm_beside"]
 _POINT_DIGITS = 6  # of the other fixed points, which are not refined
 _SPARE_BITS = 64
 _PROBLEM = ("sigma_a2", "sigma_b2", "tau0")
+_WEIGHTS = ("iid", "orthogonal")  # of which the equations are true
 
 
 def confirm_beside(solution: dict[str, Any], record: Record, zeros: list[Zero]) -> tuple[str, tuple[str, ...]]:
@@ -55,7 +56,7 @@ def confirm_beside(solution: dict[str, Any], record: Record, zeros: list[Zero]) 
     require(isinstance(others, list), "other_fixed_points beside the certificate is not a list")
     for point in others:
         _confirm_point(point, record, zeros)
-    looked_at = {*COEFFICIENTS, *_PROBLEM, "activation", "digits", "trained", "other_fixed_points"}
+    looked_at = {*COEFFICIENTS, *_PROBLEM, "activation", "weights", "digits", "trained", "other_fixed_points"}
     sentence = f"beside the certificate, to {digits} digits: {', '.join(given) or 'no coefficient'}"
     if others:
         sentence += f"; to {_POINT_DIGITS} digits: other fixed points, {len(others)}"
@@ -70,6 +71,8 @@ def _confirm_problem(solution: dict[str, Any], record: Record) -> None:
         given = solution.get(name, value)
         same = given == value and not isinstance(given, bool)
         require(same, f"{name} is {str(given)[:40]} beside the certificate, and {value} in it")
+    weights = solution.get("weights", _WEIGHTS[0])
+    require(weights in _WEIGHTS, f"the weights beside the certificate are {str(weights)[:40]}, which it is not about")
     name = solution.get("activation", record.equation.activation.name)
     require(isinstance(name, str), "the activation beside the certificate is not a string")
     try:
