@@ -126,7 +126,7 @@ def test_refusals_are_one_sentence(call, error, message):
 @pytest.mark.parametrize(
     ("name", "truth"), [("relu", math.sqrt(0.5)), ("leaky_relu", None), ("x", 0.5), ("abs(x)", 1.0)]
 )
-@pytest.mark.parametrize("size", ["0.0562341", "0.133352", "0.237137", "1", "3.16228", "10"])
+@pytest.mark.parametrize("size", ["0.133352", "1", "3.16228"])
 def test_critical_sigma_does_not_depend_on_the_size_of_x_if_phi_is_homogeneous(name, truth, size):
     """R and kappa only tend to 1 as q does to infinity, where rounding decides on which side of 1 they are."""
     found = critical_sigma(name, "goe", InputLaw.gaussian(Fraction(size) ** 2))

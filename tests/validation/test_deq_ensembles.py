@@ -107,7 +107,7 @@ def test_orthogonal_weights_have_the_limit_of_the_theory(X):
         assert ladder.summary.consistent
 
 
-@pytest.mark.parametrize(("act", "kernels"), [("tanh", (None, "aAB")), ("relu", (None, "aA"))])
+@pytest.mark.parametrize(("act", "kernels"), [("tanh", ("aAB",)), ("relu", (None, "aA"))])
 def test_symmetric_weights_have_limits_of_their_own(X, act, kernels):
     """CK and NTK of finite networks with GOE weights, extrapolated in 1/m, against theirs and not the i.i.d. ones."""
     deq, other = DEQ(act, "0.2", "0.8", "goe"), DEQ(act, "0.2", "0.8")
