@@ -43,7 +43,7 @@ imports: venv
 
 # A closing ``` right under a doctest would be taken for its output: leave a blank line before it.
 doctest: venv
-	$(PYTHON) -m pytest --doctest-modules --doctest-glob='*.md' equikernel README.md $(wildcard docs/*.md)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses=4 --dist=loadfile --doctest-modules --doctest-glob='*.md' equikernel README.md $(wildcard docs/*.md)
 
 docs: venv
 	$(PYTHON) -m sphinx -q -E -W --keep-going -b html docs docs/_build/html
