@@ -14,7 +14,9 @@ from equikernel.theory.initialisation_nonlinear import input_noise, length_fluct
 __all__ = ["independent_field"]
 
 
-def independent_field(phi: Activation, family: str, sigma: Fraction, law: InputLaw, precision: Precision) -> MeanField:
+def independent_field(
+    phi: Activation, family: str, sigma: Fraction, law: InputLaw, precision: Precision, *, confirm: bool
+) -> MeanField:
     """The fixed point reached from short states, and its statistics.
 
     Raises:
@@ -41,13 +43,12 @@ def independent_field(phi: Activation, family: str, sigma: Fraction, law: InputL
         tangent_square=tangent_square(family, s, i.d2, i.d4) if stable else None,
         radius=precision.sqrt(point.chi),
         length_noise=length_fluctuation(family, noise, point.kappa, point.q) if stable else None,
-        residual=_residual(branch, point, sigma**2, precision),
+        residual=_residual(branch, point, sigma**2, finer(precision) if confirm else precision),
         status="solved" if stable else "unstable",
     )
 
 
-def _residual(branch: Branch, point: BranchPoint, s: Fraction, precision: Precision) -> float:
-    fine = finer(precision)
+def _residual(branch: Branch, point: BranchPoint, s: Fraction, fine: Precision) -> float:
     q = fine.number(point.q)
     again = branch.at(fine.number(s) * q, fine)
     return float(max(abs(q - again.q) / q, abs(point.chi - fine.number(s) * again.integrals.d2)))

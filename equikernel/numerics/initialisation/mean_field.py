@@ -47,7 +47,14 @@ def critical_sigma(act: str | Activation, family: str, law: InputLaw) -> Critica
 
 
 def mean_field(
-    act: str | Activation, family: str, sigma: Any, law: InputLaw, *, digits: int | None = None, throw: bool = True
+    act: str | Activation,
+    family: str,
+    sigma: Any,
+    law: InputLaw,
+    *,
+    digits: int | None = None,
+    throw: bool = True,
+    confirm: bool = True,
 ) -> MeanField:
     """The fixed point and its statistics; see ``MeanField``.
 
@@ -62,6 +69,8 @@ def mean_field(
         law: of the entries of x.
         digits: significant digits; None for float64.
         throw: whether an unstable fixed point is an error; else it is returned with ``status`` "unstable".
+        confirm: whether ``residual`` is recomputed with more digits, which takes most of the time of a float64 call;
+            else it is that of the working arithmetic.
 
     Raises:
         InputError: bad sigma or family, unbounded phi' with goe, or x = 0 where z = 0 then.
@@ -76,7 +85,7 @@ def mean_field(
     precision = Precision(None if digits is None else digits + _GUARD)
     if exact == 0:
         return _at_zero(phi, family, law, digits)
-    found = replace(_solved(phi, family, exact, law, precision), digits=digits)
+    found = replace(_solved(phi, family, exact, law, precision, confirm=confirm), digits=digits)
     if throw and not found.stable:
         name = "R" if family == "goe" else "chi"
         raise UnstableError(
@@ -87,13 +96,15 @@ def mean_field(
     return found
 
 
-def _solved(phi: Activation, family: str, sigma: Fraction, law: InputLaw, precision: Precision) -> MeanField:
+def _solved(
+    phi: Activation, family: str, sigma: Fraction, law: InputLaw, precision: Precision, *, confirm: bool
+) -> MeanField:
     """The fixed point, if there is one; where the branch of fixed points ends, rounding must not invent one."""
     try:
         if family == "goe":
-            found = goe_field(phi, sigma, law, precision)
+            found = goe_field(phi, sigma, law, precision, confirm=confirm)
         else:
-            found = independent_field(phi, family, sigma, law, precision)
+            found = independent_field(phi, family, sigma, law, precision, confirm=confirm)
     except (NoFixedPointError, ConvergenceError) as failure:
         raise _beyond(phi, family, sigma, law, failure) from None
     if abs(found.stability - 1) < _NEARLY:

@@ -34,7 +34,7 @@ class MeanField:
         tangent_square: tau of the square of that matrix; None if unstable or symmetric.
         radius: spectral radius of J: sqrt(chi), or the edge (goe).
         length_noise: N Var q at fixed x; None if unstable or not known. For goe with Gaussian x in float64 always.
-        residual: relative defect of the fixed-point equations, recomputed with more digits.
+        residual: relative defect of the fixed-point equations, recomputed with more digits (unless told otherwise).
         status: "solved" or "unstable".
     """
 

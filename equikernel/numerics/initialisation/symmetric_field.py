@@ -27,7 +27,7 @@ __all__ = ["goe_field", "response_field"]
 _MANY_ATOMS = 200  # beyond, sums over x in many digits would take minutes
 
 
-def goe_field(phi: Activation, sigma: Fraction, law: InputLaw, precision: Precision) -> MeanField:
+def goe_field(phi: Activation, sigma: Fraction, law: InputLaw, precision: Precision, *, confirm: bool) -> MeanField:
     """The fixed point that continues that of small sigma, and its statistics.
 
     Raises:
@@ -35,13 +35,13 @@ def goe_field(phi: Activation, sigma: Fraction, law: InputLaw, precision: Precis
     """
     s = precision.number(sigma**2)
     point = goe_response(phi, sigma**2, law, precision)
-    stable = bool(point.replicon < 1)
+    stable, few = bool(point.replicon < 1), len(law.atoms) <= _MANY_ATOMS
     return replace(
         response_field(phi, "goe", point, law, precision),
         sigma=sigma,
         radius=goe_edge(phi, sigma**2, point, law, precision).value,
         length_noise=_noise(phi, s, point, law, precision) if stable else None,
-        residual=_residual(phi, sigma, point, law, precision),
+        residual=_residual(phi, sigma, point, law, finer(precision) if confirm and few else precision),
     )
 
 
@@ -80,8 +80,7 @@ def _noise(phi: Activation, s: Any, point: Response, law: InputLaw, precision: P
     return float(found) if plain or precision.digits is None else found
 
 
-def _residual(phi: Activation, sigma: Fraction, point: Response, law: InputLaw, precision: Precision) -> float:
-    fine = precision if len(law.atoms) > _MANY_ATOMS else finer(precision)
+def _residual(phi: Activation, sigma: Fraction, point: Response, law: InputLaw, fine: Precision) -> float:
     problem = ResponseProblem(phi, goe_transform(fine.number(sigma**2)), law)
     again = evaluate(problem, fine.number(point.q), fine.number(point.chi), fine)
     return math.inf if again is None else again.size

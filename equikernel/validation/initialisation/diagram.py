@@ -108,7 +108,7 @@ class PhaseDiagram:
     def _family(self, phi: Activation, family: str, critical: Critical) -> dict[str, Any]:
         found: dict[str, Any] = {"family": family, **critical_record(critical)}
         found["critical_scale"] = self._scale(family, found["critical_sigma"])
-        rows = init_rows(phi, [family], list(self._sigmas(critical)), self.law)
+        rows = init_rows(phi, [family], list(self._sigmas(critical)), self.law, confirm=False)
         found["points"] = [self._point(row) for row in rows]
         return found
 

@@ -77,6 +77,7 @@ class _Question:
     digits: int | None
     size: int | None
     depth: int | None
+    confirm: bool
     criticals: dict[str, Critical] = field(default_factory=dict)
 
     @property
@@ -99,6 +100,7 @@ def init_rows(
     digits: int | None = None,
     size: int | None = None,
     depth: int | None = None,
+    confirm: bool = True,
 ) -> list[InitRow]:
     """The statistics of z = phi(W z) + x for every scale and family, scale by scale.
 
@@ -114,11 +116,12 @@ def init_rows(
         digits: significant digits; None for float64.
         size: N, for the exact lengths of a linear DEQ with orthogonal weights.
         depth: number of iterations, for a linear DEQ.
+        confirm: whether residuals are recomputed with more digits, see ``mean_field``.
 
     Raises:
         InputError: an activation, a family, a match or a scale that cannot be read; size and depth for a nonlinear DEQ.
     """
-    question = _Question(activation(act), law, digits, size, depth)
+    question = _Question(activation(act), law, digits, size, depth, confirm)
     exact = exact_scales(families, scales, match)
     if (size is not None or depth is not None) and not question.linear:
         raise InputError(
@@ -201,7 +204,7 @@ def _row(question: _Question, family: str, match: str, scale: Fraction) -> InitR
     if question.linear:
         record["linear"] = _linear(family, sigma, question.size, question.depth)
     try:
-        found = mean_field(phi, family, sigma, law, digits=question.digits, throw=False)
+        found = mean_field(phi, family, sigma, law, digits=question.digits, throw=False, confirm=question.confirm)
     except SolutionError as error:
         return InitRow({**record, "radius_bounds": None, "status": status_of(error)}, error)
     failure = None if found.stable else _unstable(found, record["critical_sigma"])

@@ -62,4 +62,4 @@ def predicted(act: str, cell: Cell, variances: Sequence[float]) -> dict[str, Any
 
 
 def _field(act: str, cell: Cell, variance: float) -> MeanField:
-    return mean_field(act, cell.family, cell.sigma, InputLaw.gaussian(variance), throw=False)
+    return mean_field(act, cell.family, cell.sigma, InputLaw.gaussian(variance), throw=False, confirm=False)
