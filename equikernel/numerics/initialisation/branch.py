@@ -58,11 +58,15 @@ class BranchPoint:
 
 
 class Branch:
-    """The curve v -> (q, s, chi, kappa) of one activation and input law."""
+    """The curve v -> (q, s, chi, kappa) of one activation and input law.
 
-    def __init__(self, activation: Activation, law: InputLaw) -> None:
+    ``bias`` is the variance of a Gaussian input inside phi, beside the v that is fed back.
+    """
+
+    def __init__(self, activation: Activation, law: InputLaw, bias: float = 0.0) -> None:
         self.activation = activation
         self.law = law
+        self.bias = float(bias)
 
     def at(self, v: Any, precision: Precision) -> BranchPoint:
         """One point of the curve.
@@ -70,7 +74,7 @@ class Branch:
         Raises:
             AccuracyError: the quadrature did not converge, or overflows.
         """
-        found = independent(self.activation, v, precision)
+        found = independent(self.activation, v + self.bias if self.bias else v, precision)
         v = precision.number(v)
         m1, m2 = (self.law.moment(k, precision.number) for k in (1, 2))
         q, q_v = found.p2 + 2 * m1 * found.p1 + m2, found.p2_v + 2 * m1 * found.p1_v
@@ -78,11 +82,14 @@ class Branch:
         return BranchPoint(v, found, q, q_v, s, s * found.d2, s * q_v)
 
     def at_rest(self) -> float:
-        """E(phi(0) + x)^2, the q at v = 0.
+        """The q at v = 0: without bias E(phi(0) + x)^2.
 
         Raises:
             InputError: it vanishes, and with it every z.
         """
+        if self.bias:
+            found = independent(self.activation, self.bias, Precision())
+            return float(found.p2 + 2 * found.p1 * self.law.moment(1) + self.law.moment(2))
         rest = float(self.activation.function("numpy")(0.0))
         q = rest * rest + 2 * rest * self.law.moment(1) + self.law.moment(2)
         if q <= 0:

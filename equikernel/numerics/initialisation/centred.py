@@ -34,8 +34,7 @@ class CentredBranch(Branch):
     """
 
     def __init__(self, activation: Activation, bias: float) -> None:
-        super().__init__(activation, InputLaw.centring(0.0))
-        self.bias = bias
+        super().__init__(activation, InputLaw.centring(0.0), bias)
         rest = symmetric(activation, bias, 0.0, self.law, _PLAIN)
         self.centre = float(rest.mean)
         self._rest = float(rest.square) - self.centre**2

@@ -49,27 +49,13 @@ class GoePoint:
 
 
 class GoeBranch(Branch):
-    """w -> (a, q, s, R, kappa); points are found from their neighbours, so ask in increasing order of w.
-
-    ``bias`` is the variance of a Gaussian input inside phi.
-    """
+    """w -> (a, q, s, R, kappa); points are found from their neighbours, so ask in increasing order of w."""
 
     def __init__(self, activation: Activation, law: InputLaw, bias: float = 0.0) -> None:
-        super().__init__(activation, law)
+        super().__init__(activation, law, bias)
         require_lipschitz(activation)
-        self.bias = float(bias)
         self.range = slope_range(activation)
         self.last: GoePoint | None = None
-
-    def at_rest(self) -> float:
-        """The q at w = 0.
-
-        Raises:
-            InputError: it vanishes, and with it every z.
-        """
-        if self.bias == 0:
-            return super().at_rest()
-        return float(symmetric(self.activation, self.bias, 0.0, self.law, _PLAIN).square)
 
     def at(self, w: float, precision: Precision = _PLAIN) -> GoePoint:  # type: ignore[override]
         """One point of the curve, in float64.

@@ -139,10 +139,12 @@ def _at_zero(phi: Activation, family: str, law: InputLaw, digits: int | None) ->
     m1, m2 = (law.moment(k, precision.number) for k in (1, 2))
     one = zero + 1
     q = rest * rest + 2 * rest * m1 + m2
-    kappa, square = (None, None) if family == "goe" else (zero, one)
-    return MeanField(
-        phi.name, family, Fraction(0), law, digits, q, slope, zero, True, kappa, one, square, zero, zero, 0.0, "solved"
+    found = MeanField(
+        phi.name, family, Fraction(0), law, digits, q, slope, zero, True, zero, one, one, zero, zero, 0.0, "solved"
     )
+    if family == "goe":
+        return replace(found, kappa=None, tangent_square=None, radius_bounds=(zero, zero))
+    return found
 
 
 def symmetric_mean_field(

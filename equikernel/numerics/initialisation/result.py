@@ -33,6 +33,7 @@ class MeanField:
         tangent_length: T = tau((I-J)^-T (I-J)^-1); None if unstable.
         tangent_square: tau of the square of that matrix; None if unstable or symmetric.
         radius: spectral radius of J: sqrt(chi), or the edge (goe).
+        radius_bounds: bracket of the edge, see ``goe_edge``; None where the radius has a formula of its own.
         length_noise: N Var q at fixed x; None if unstable or not known. For goe with Gaussian x in float64 always.
         residual: relative defect of the fixed-point equations, recomputed with more digits (unless told otherwise).
         status: "solved" or "unstable".
@@ -54,6 +55,7 @@ class MeanField:
     length_noise: Any
     residual: float
     status: str
+    radius_bounds: tuple[Any, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; numbers of more than 17 digits are strings."""
@@ -63,7 +65,9 @@ class MeanField:
                 return value
             return mpmath.nstr(value, self.digits) if self.digits > _FLOAT_DIGITS else float(value)
 
-        found = {name: plain(value) for name, value in asdict(self).items() if name not in ("law", "sigma")}
+        apart = ("law", "sigma", "radius_bounds")
+        found = {name: plain(value) for name, value in asdict(self).items() if name not in apart}
+        found["radius_bounds"] = None if self.radius_bounds is None else [plain(bound) for bound in self.radius_bounds]
         return {**found, "law": self.law.name, "sigma": None if self.sigma is None else float(self.sigma)}
 
 

@@ -36,10 +36,12 @@ def goe_field(phi: Activation, sigma: Fraction, law: InputLaw, precision: Precis
     s = precision.number(sigma**2)
     point = goe_response(phi, sigma**2, law, precision)
     stable, few = bool(point.replicon < 1), len(law.atoms) <= _MANY_ATOMS
+    edge = goe_edge(phi, sigma**2, point, law, precision)
     return replace(
         response_field(phi, "goe", point, law, precision),
         sigma=sigma,
-        radius=goe_edge(phi, sigma**2, point, law, precision).value,
+        radius=edge.value,
+        radius_bounds=(edge.lower, edge.upper),
         length_noise=_noise(phi, s, point, law, precision) if stable else None,
         residual=_residual(phi, sigma, point, law, finer(precision) if confirm and few else precision),
     )

@@ -108,7 +108,9 @@ class PhaseDiagram:
     def _family(self, phi: Activation, family: str, critical: Critical) -> dict[str, Any]:
         found: dict[str, Any] = {"family": family, **critical_record(critical)}
         found["critical_scale"] = self._scale(family, found["critical_sigma"])
-        rows = init_rows(phi, [family], list(self._sigmas(critical)), self.law, confirm=False)
+        rows = init_rows(
+            phi, [family], list(self._sigmas(critical)), self.law, confirm=False, criticals={family: critical}
+        )
         found["points"] = [self._point(row) for row in rows]
         return found
 
@@ -128,7 +130,7 @@ class PhaseDiagram:
 
     def _compared(self, phi: Activation, family: str, critical: Critical) -> dict[str, Any]:
         sigma = COMPARED_AT * (_UNLIMITED if math.isinf(critical.sigma) else critical.sigma)
-        (row,) = init_rows(phi, [family], [sigma], self.law)
+        (row,) = init_rows(phi, [family], [sigma], self.law, criticals={family: critical})
         return row.record
 
     def _scale(self, family: str, sigma: float | None) -> float | None:

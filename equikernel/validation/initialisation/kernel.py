@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from equikernel.errors import NoFixedPointError, SolutionError, UnstableError
 from equikernel.numerics.initialisation import Critical, InputLaw, kernel_pair
-from equikernel.numerics.initialisation.branch import Branch, BranchPoint, critical_point
+from equikernel.numerics.initialisation.branch import Branch, critical_point
 from equikernel.numerics.initialisation.critical import critical_goe
-from equikernel.numerics.initialisation.independent import independent
-from equikernel.numerics.initialisation.precision import Precision, require_slope
+from equikernel.numerics.initialisation.precision import require_slope
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.initialisation_scales import matched_sigma
 from equikernel.theory.models import exact_number
@@ -24,7 +23,7 @@ from equikernel.validation.initialisation.rows import InitRow, answer_row, criti
 __all__ = ["KERNEL_FIELDS", "KernelQuestion", "kernel_rows"]
 
 KERNEL_FIELDS = ("xx", "yy", "xy", "chi_x", "chi_y", "slope", "stability_x", "stability_y")
-_AT_REST = InputLaw("0", atoms=(Fraction(0),))
+_NOTHING = InputLaw.centring(0.0)  # is added outside phi, and taken from it
 
 
 @dataclass(frozen=True)
@@ -69,24 +68,6 @@ class KernelQuestion:
         return float(x), float(y), self.cosine * math.sqrt(float(x) * float(y))
 
 
-class _KernelBranch(Branch):
-    """The curve w -> K = E phi(u)^2, u ~ N(0, w + bias), w = sigma_a^2 K, for iid and orthogonal weights."""
-
-    def __init__(self, phi: Activation, bias: float) -> None:
-        super().__init__(phi, _AT_REST)
-        self.bias = bias
-
-    def at(self, v: Any, precision: Precision) -> BranchPoint:
-        """One point; see ``Branch.at``."""
-        found = independent(self.activation, v + self.bias, precision)
-        s = v / found.p2
-        return BranchPoint(v, found, found.p2, found.p2_v, s, s * found.d2, s * found.p2_v)
-
-    def at_rest(self) -> float:
-        """K at sigma_a = 0."""
-        return float(independent(self.activation, self.bias, Precision()).p2)
-
-
 def kernel_rows(
     act: str | Activation,
     families: Sequence[str],
@@ -111,17 +92,20 @@ def kernel_rows(
     phi = activation(act)
     exact = exact_scales(families, scales, match)
     question.to_dict()  # reads its numbers
+    critical = cache(lambda family: _critical(phi, family, question))
     rows = []
     for scale, family in itertools.product(exact, families):
         sigma = matched_sigma(family, match, scale)
         head = {"activation": phi.name, "family": family, "match": match, "scale": float(scale), "sigma": float(sigma)}
-        rows.append(answer_row(partial(_row, phi, family, sigma, question), head))
+        rows.append(answer_row(partial(_row, phi, family, sigma, question, critical), head))
     return rows
 
 
-def _row(phi: Activation, family: str, sigma: Fraction, question: KernelQuestion) -> InitRow:
+def _row(
+    phi: Activation, family: str, sigma: Fraction, question: KernelQuestion, critical_of: Callable[[str], Critical]
+) -> InitRow:
     require_slope(phi)
-    critical = _critical(phi, family, question)
+    critical = critical_of(family)
     record = {**dict.fromkeys(KERNEL_FIELDS), **critical_record(critical)}
     try:
         found = kernel_pair(phi, family, float(sigma**2), question.sigma_b2, question.gram)
@@ -134,7 +118,7 @@ def _row(phi: Activation, family: str, sigma: Fraction, question: KernelQuestion
 def _critical(phi: Activation, family: str, question: KernelQuestion) -> Critical:
     biases = {question.sigma_b2 * norm2 for norm2 in question.gram[:2]}
     limits = [
-        critical_goe(phi, _AT_REST, bias) if family == "goe" else critical_point(_KernelBranch(phi, bias))
+        critical_goe(phi, _NOTHING, bias) if family == "goe" else critical_point(Branch(phi, _NOTHING, bias))
         for bias in sorted(biases)
     ]
     return min(limits, key=lambda limit: limit.sigma)

@@ -6,13 +6,11 @@ Everything is plain JSON types under the names of ``MeanField``, with the critic
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Any
-
-import mpmath
 
 from equikernel.errors import EquikernelError, InputError, NoFixedPointError, SolutionError, UnstableError
 from equikernel.numerics.initialisation import (
@@ -25,9 +23,7 @@ from equikernel.numerics.initialisation import (
     linear_deq,
     mean_field,
 )
-from equikernel.numerics.initialisation.edge import goe_edge
-from equikernel.numerics.initialisation.precision import Precision, slope_range
-from equikernel.numerics.initialisation.response import ResponseProblem, evaluate, goe_transform
+from equikernel.numerics.initialisation.precision import slope_range
 from equikernel.theory.activation import Activation, activation
 from equikernel.theory.initialisation import require_family
 from equikernel.theory.initialisation_depth import tied_length, tied_noise, untied_length, untied_noise
@@ -50,8 +46,6 @@ FIELDS = (
     *("mean_square", "chi", "kappa", "stability", "tangent_length", "tangent_square", "radius", "length_noise"),
     "residual",
 )
-_GUARD = 10
-_FLOAT_DIGITS = 17
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class _Question:
     size: int | None
     depth: int | None
     confirm: bool
-    criticals: dict[str, Critical] = field(default_factory=dict)
+    criticals: dict[str, Critical]
 
     @property
     def linear(self) -> bool:
@@ -101,6 +95,7 @@ def init_rows(
     size: int | None = None,
     depth: int | None = None,
     confirm: bool = True,
+    criticals: Mapping[str, Critical] | None = None,
 ) -> list[InitRow]:
     """The statistics of z = phi(W z) + x for every scale and family, scale by scale.
 
@@ -117,11 +112,12 @@ def init_rows(
         size: N, for the exact lengths of a linear DEQ with orthogonal weights.
         depth: number of iterations, for a linear DEQ.
         confirm: whether residuals are recomputed with more digits, see ``mean_field``.
+        criticals: the critical sigmas of families, as far as they are known already.
 
     Raises:
         InputError: an activation, a family, a match or a scale that cannot be read; size and depth for a nonlinear DEQ.
     """
-    question = _Question(activation(act), law, digits, size, depth, confirm)
+    question = _Question(activation(act), law, digits, size, depth, confirm, dict(criticals or {}))
     exact = exact_scales(families, scales, match)
     if (size is not None or depth is not None) and not question.linear:
         raise InputError(
@@ -209,8 +205,7 @@ def _row(question: _Question, family: str, match: str, scale: Fraction) -> InitR
         return InitRow({**record, "radius_bounds": None, "status": status_of(error)}, error)
     failure = None if found.stable else _unstable(found, record["critical_sigma"])
     numbers = found.to_dict()
-    record |= {name: numbers[name] for name in (*FIELDS, "status")}
-    record["radius_bounds"] = _bounds(phi, found)
+    record |= {name: numbers[name] for name in (*FIELDS, "radius_bounds", "status")}
     if family == "goe":
         low, high = slope_range(phi)
         record["real_spectrum"] = not low < 0 < high
@@ -232,24 +227,6 @@ def _unstable(found: MeanField, critical: float | None) -> UnstableError:
 def critical_record(critical: Critical) -> dict[str, Any]:
     """The critical sigma (None if there is none) and its kind."""
     return {"critical_sigma": None if critical.kind == "none" else critical.sigma, "critical_kind": critical.kind}
-
-
-def _bounds(phi: Activation, found: MeanField) -> list[Any] | None:
-    """The certified bracket of the edge; None where the radius has a formula of its own."""
-    if found.family != "goe" or found.sigma is None:
-        return None
-    if found.sigma == 0:
-        return [0.0, 0.0]
-    precision = Precision(None if found.digits is None else found.digits + _GUARD)
-    s = found.sigma**2
-    problem = ResponseProblem(phi, goe_transform(precision.number(s)), found.law)
-    point = evaluate(problem, precision.number(found.mean_square), precision.number(found.chi), precision)
-    if point is None:
-        return None
-    edge = goe_edge(phi, s, point, found.law, precision)
-    if found.digits is None or found.digits <= _FLOAT_DIGITS:
-        return [float(edge.lower), float(edge.upper)]
-    return [mpmath.nstr(bound, found.digits) for bound in (edge.lower, edge.upper)]
 
 
 def _linear(family: str, sigma: Fraction, size: int | None, depth: int | None) -> dict[str, Any]:

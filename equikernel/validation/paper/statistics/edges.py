@@ -15,7 +15,7 @@ from equikernel.theory.initialisation_scales import matched_sigma
 from equikernel.validation.paper.statistics.ensembles import linear_lengths
 from equikernel.validation.paper.statistics.formulas import Formula, Measured
 
-__all__ = ["EDGE_GROUP", "EdgeCase", "log_slope", "typical_noise"]
+__all__ = ["EDGE_GROUP", "EdgeCase", "from_resamples", "log_slope", "typical_noise"]
 
 Array = NDArray[np.float64]
 
@@ -90,11 +90,11 @@ class EdgeCase:
         lengths, noises = (np.stack(part) for part in zip(*rows, strict=True))
         found = {}
         for k, e in enumerate(self.eps):
-            found[f"median r, ε = {e:g}"] = _measured(lengths[:, k])
-            found[f"typical N Var r, ε = {e:g}"] = _measured(noises[:, k])
+            found[f"median r, ε = {e:g}"] = from_resamples(lengths[:, k])
+            found[f"typical N Var r, ε = {e:g}"] = from_resamples(noises[:, k])
         return found | {
-            "exponent of r": _measured(log_slope(eps, lengths)),
-            "exponent of N Var r": _measured(log_slope(eps, noises)),
+            "exponent of r": from_resamples(log_slope(eps, lengths)),
+            "exponent of N Var r": from_resamples(log_slope(eps, noises)),
         }
 
 
@@ -102,6 +102,6 @@ def _typical(r: Array, size: int) -> tuple[Array, Array]:
     return np.median(r, axis=1), typical_noise(r, size)
 
 
-def _measured(values: Array) -> Measured:
+def from_resamples(values: Array) -> Measured:
     """The first value, and the standard deviation of the others, which are resampled."""
     return Measured(float(values[0]), float(values[1:].std(ddof=1)))

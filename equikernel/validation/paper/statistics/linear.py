@@ -23,7 +23,7 @@ from equikernel.validation.paper.statistics.formulas import (
     variance_of,
 )
 
-__all__ = ["DepthCase", "HaarCase", "LinearCase", "escape_exponent", "tail_free_means"]
+__all__ = ["DepthCase", "HaarCase", "LinearCase", "escape_exponent"]
 
 Array = NDArray[np.float64]
 
@@ -48,9 +48,9 @@ def escape_exponent(family: str, sigma: float, size: int) -> float | None:
     return -size * rate / math.log(10.0)
 
 
-def tail_free_means(family: str) -> bool:
-    """Whether E r is finite at finite N."""
-    return family == "orthogonal"
+def _traces(G: Array) -> list[Array]:
+    """R = |G e_1|^2, Tr P and Tr P^2, P = G^T G, of each resolvent."""
+    return [np.sum(G[:, :, 0] ** 2, axis=1), squared_norms(G), squared_norms(G @ G.swapaxes(1, 2))]
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,7 @@ class LinearCase:
         along, across = G[:, :, 0], _COSINE * G[:, :, 0] + _SINE * G[:, :, 1]
         return np.stack(
             [
-                np.sum(along**2, axis=1),
-                squared_norms(G),
-                squared_norms(G @ G.swapaxes(1, 2)),
+                *_traces(G),
                 G[:, 0, 0],
                 np.sum(along * across, axis=1),
                 np.sum(G[:, 1, :] ** 2, axis=1),
@@ -170,12 +168,10 @@ class HaarCase:
 
     def measure(self, size: int, count: int, stream: np.random.Generator) -> dict[str, Measured]:
         """By inverting I - W."""
-        rows = []
-        for _ in range(number_of_groups(count)):
-            G = resolvents(weight_stack(stream, "orthogonal", self.sigma, GROUP, size))
-            rows.append(
-                [np.sum(G[:, :, 0] ** 2, axis=1), squared_norms(G), squared_norms(G @ G.swapaxes(1, 2))],
-            )
+        rows = [
+            _traces(resolvents(weight_stack(stream, "orthogonal", self.sigma, GROUP, size)))
+            for _ in range(number_of_groups(count))
+        ]
         r, trace, square = np.stack(rows, axis=1)
         found = {"E r": mean_of(r), "Var r": variance_of(r)}
         if size > 1:

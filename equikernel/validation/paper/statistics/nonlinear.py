@@ -48,6 +48,10 @@ _STEP = 1e-4  # of log sigma; the difference quotient is right to about 1e-8
 _SAMPLES = 800_000
 
 
+def _shown(act: str, sigma: float, law: InputLaw) -> str:
+    return f"{act}, σ = {sigma:g}, x {law.name}"
+
+
 @dataclass(frozen=True)
 class NonlinearCase:
     """One activation, family, sigma (a standard deviation) and law of the entries of x."""
@@ -65,7 +69,7 @@ class NonlinearCase:
     @property
     def parameters(self) -> str:
         """For tables."""
-        return f"{self.act}, σ = {self.sigma:g}, x {self.law.name}"
+        return _shown(self.act, self.sigma, self.law)
 
     @property
     def edge_is_real(self) -> bool:
@@ -164,8 +168,8 @@ def _tangents(act: str, W: Array, x: Array) -> tuple[Array, Array, Array]:
 
 @cache
 def cached_field(act: str, family: str, sigma: float, law: InputLaw) -> MeanField:
-    """``mean_field``, whose residual in many digits takes longer than the rest, once for each question."""
-    return mean_field(act, family, sigma, law)
+    """``mean_field``, once for each question: predictions are asked for again by every size and every table."""
+    return mean_field(act, family, sigma, law, confirm=False)
 
 
 @cache
@@ -190,7 +194,7 @@ class ReflectionCase:
     @property
     def parameters(self) -> str:
         """For tables."""
-        return f"{self.act}, σ = {self.sigma:g}, x {self.law.name}"
+        return _shown(self.act, self.sigma, self.law)
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -238,7 +242,7 @@ class IteratesCase:
     @property
     def parameters(self) -> str:
         """For tables."""
-        return f"{self.act}, σ = {self.sigma:g}, x {self.law.name}"
+        return _shown(self.act, self.sigma, self.law)
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from equikernel.numerics.initialisation import InputLaw, critical_sigma, linear_deq
 from equikernel.theory.activation import activation
-from equikernel.theory.initialisation_scales import scale_of
+from equikernel.theory.initialisation_scales import MATCHES, scale_of
 from equikernel.validation.experiments.study import derived_seed
-from equikernel.validation.paper.statistics.edges import typical_noise
+from equikernel.validation.paper.statistics.edges import from_resamples, typical_noise
 from equikernel.validation.paper.statistics.ensembles import (
     fixed_points,
     input_entries,
@@ -84,13 +84,11 @@ class SweepUnit:
         noises = typical_noise(r[picked], self.size) / lengths**2
         # beyond, resampled quartiles would be those of states that run away
         typical = np.mean(r >= _RUNAWAY) < _FEW
+        values = (*from_resamples(lengths), *from_resamples(noises)) if typical else (None,) * 4
         return {
             "prediction": length,
             "noise_prediction": noise,
-            "length": float(lengths[0]) if typical else None,
-            "length_error": float(lengths[1:].std(ddof=1)) if typical else None,
-            "noise": float(noises[0]) if typical else None,
-            "noise_error": float(noises[1:].std(ddof=1)) if typical else None,
+            **dict(zip(("length", "length_error", "noise", "noise_error"), values, strict=True)),
             "unsettled": unsettled,
         }
 
@@ -112,9 +110,7 @@ class SweepUnit:
 
     def record(self, numbers: dict[str, Any]) -> dict[str, Any]:
         """The numbers with the three scales at which families can be compared."""
-        scales = {
-            match: float(scale_of(self.family, match, self.sigma)) for match in ("variance", "radius", "operator_norm")
-        }
+        scales = {match: float(scale_of(self.family, match, self.sigma)) for match in MATCHES}
         return {
             "act": self.act,
             "family": self.family,
